@@ -1,0 +1,387 @@
+"""Composition root: makes adapters, starts tasks, ends them."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from consumer.decide import Decider
+from consumer.errors import FencedError, MetaStrategyError, RefusedError, TransientError
+from consumer.pipeline import Pipeline
+from consumer.serving import PartitionServing, Shared
+from consumer.settings import Settings, unknown_variables
+from consumer.store.meta import Meta
+from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
+from consumer.store.snapshot import Snapshot, load_snapshot
+from consumer.store.table import TableReader
+from consumer.store.view_sync import ViewSync
+from consumer.stream.assignment import Session
+from consumer.stream.partition import InputTopics
+from consumer.stream.topics import TopicNames, check_topics
+from consumer.tables import WholeTable
+from consumer.telemetry import logs
+from consumer.telemetry.health import Health
+from consumer.telemetry.http import Server
+from consumer.telemetry.metrics import Metrics
+
+_HEARTBEAT_S = 1.0
+_KAFKA_PROBE_S = 2.0
+_FIRST_REJOIN_S = 0.2
+_LAST_REJOIN_S = 5.0
+_GRACE_S = 9.0
+"""Time a stop may take; a stuck loop cannot outlast it, since a thread watches it."""
+_SNAPSHOT_S = 1.5
+
+
+class SystemClock:
+    """The clocks of the machine."""
+
+    def now_ms(self) -> int:
+        """Give the Unix time [ms]."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Give a time that never goes back [s]."""
+        return time.monotonic()
+
+
+def topic_names(settings: Settings) -> TopicNames:
+    """Give the topics that the settings name."""
+    return TopicNames(
+        signals=settings.kafka_signals_topic,
+        trades=settings.kafka_trade_closed_topic,
+        decisions=settings.kafka_decisions_topic,
+        dead_letters=settings.kafka_dead_letters_topic,
+        candles=settings.kafka_candles_topic,
+    )
+
+
+def make_view(
+    settings: Settings, partitions: int, observe: Callable[[float], None] = lambda _: None
+) -> RedisView:
+    """Make the view of the settings' Redis; nothing is sent yet."""
+    url, cluster = settings.redis_url.get_secret_value(), settings.redis_cluster
+    return RedisView(
+        connect(url, cluster=cluster),
+        connect(url, cluster=cluster, timeout_s=BULK_TIMEOUT_S),
+        prefix=settings.meta_strategy_key_prefix,
+        meta=Meta(
+            settings.fold,
+            partitions,
+            settings.kafka_trade_closed_topic,
+            settings.kafka_decisions_topic,
+        ),
+        observe=observe,
+    )
+
+
+class Worker:
+    """The whole worker: sessions in the group, heartbeat, endpoints.
+
+    Args:
+        settings: All settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._logger = logs.make_logger(settings.log_level, settings.log_format)
+        self._metrics = Metrics()
+        self._health = Health()
+        self._clock = SystemClock()
+        self._throttle = logs.Throttle(10.0, time.monotonic)
+        self._serving: dict[int, PartitionServing] = {}
+        self._session: Session | None = None
+        self._partitions = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set.
+
+        Raises:
+            RefusedError: The servers hold what does not fit.
+        """
+        settings, logger = self._settings, self._logger
+        for warning in unknown_variables(os.environ):
+            logger.warning(warning)
+        decider = Decider(
+            settings.detector,
+            settings.selector,
+            seed=settings.meta_strategy_seed,
+            max_signal_age_ms=round(settings.meta_strategy_max_signal_age_s * 1000),
+        )
+        self._metrics.epsilon.set(settings.policy.epsilon(0))
+        tables = WholeTable(settings)
+        server = Server(
+            settings.http_host,
+            settings.http_port,
+            health=self._health,
+            metrics=self._metrics,
+            tables=tables,
+            unavailable=TransientError,
+        )
+        try:
+            port = await server.start()
+        except OSError as error:
+            raise RefusedError(
+                f"HTTP_PORT: cannot listen on {settings.http_host}:{settings.http_port}: "
+                f"{error.strerror}"
+            ) from error
+        logs.started(
+            logger,
+            enabled=settings.meta_strategy_enabled,
+            epsilon=settings.meta_strategy_epsilon,
+            alpha=settings.meta_strategy_alpha,
+            policy=settings.meta_strategy_policy,
+            policy_version=decider.policy_version,
+            guarantee=settings.kafka_processing_guarantee,
+            page=f"http://{settings.http_host}:{port}/",
+        )
+        try:
+            await self._serve(decider, tables, stop)
+        finally:
+            self._health.is_stopping = True
+            await tables.close()
+            await server.stop()
+
+    async def _serve(self, decider: Decider, tables: WholeTable, stop: asyncio.Event) -> None:
+        settings = self._settings
+        self._partitions = await self._await_topics(stop)
+        if stop.is_set():
+            return
+        tables.reader = TableReader(
+            tables.client, settings.meta_strategy_key_prefix, self._partitions
+        )
+        view = make_view(settings, self._partitions, self._metrics.redis_seconds.observe)
+        shared = Shared(
+            connection=settings.connection,
+            signals_topic=settings.kafka_signals_topic,
+            trades_topic=settings.kafka_trade_closed_topic,
+            decisions_topic=settings.kafka_decisions_topic,
+            dead_letters_topic=settings.kafka_dead_letters_topic,
+            fold=settings.fold,
+            atr_mult_sl={k: p.r_sl for k, p in settings.all_profiles.items()},
+            pipeline=Pipeline(decider),
+            view=view,
+            clock=self._clock,
+            metrics=self._metrics,
+            logger=self._logger,
+            record_log=logs.RecordLog(self._logger, settings.log_records),
+            throttle=self._throttle,
+            max_staleness_s=settings.meta_strategy_max_staleness_s,
+            snapshot=self._snapshot(view),
+        )
+        heartbeat = asyncio.create_task(self._heartbeat(view))
+        probe = asyncio.create_task(self._probe_kafka())
+        try:
+            await self._sessions(shared, stop)
+        finally:
+            self._health.is_stopping = True
+            for task in (heartbeat, probe):
+                task.cancel()
+            await asyncio.wait({heartbeat, probe}, timeout=1.0)
+            await self._keep_snapshot(view)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await view.close()
+
+    # The group
+
+    async def _await_topics(self, stop: asyncio.Event) -> int:
+        """Check the topics; a Kafka that is away is waited for."""
+        backoff_s = _FIRST_REJOIN_S
+        while not stop.is_set():
+            checking = asyncio.ensure_future(
+                check_topics(self._settings.connection, topic_names(self._settings))
+            )
+            stopping = asyncio.ensure_future(stop.wait())
+            await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not checking.done():
+                checking.cancel()
+                break
+            try:
+                return checking.result()
+            except TransientError as error:
+                self._health.kafka_error = str(error)
+                self._say_again(error)
+                backoff_s = await self._back_off(backoff_s, stop)
+        return 0
+
+    async def _sessions(self, shared: Shared, stop: asyncio.Event) -> None:
+        backoff_s = _FIRST_REJOIN_S
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                await self._one_session(shared, stop)
+            except FencedError as error:
+                self._metrics.fenced.inc()
+                self._metrics.transactions("fenced").inc()
+                self._say_again(error)
+            except TransientError as error:
+                self._metrics.transactions("failed").inc()
+                self._say_again(error)
+            finally:
+                self._session = None
+                self._serving.clear()
+                self._note_partitions()
+            if time.monotonic() - started > _LAST_REJOIN_S:
+                backoff_s = _FIRST_REJOIN_S
+            if not stop.is_set():
+                backoff_s = await self._back_off(backoff_s, stop)
+
+    def _say_again(self, error: MetaStrategyError) -> None:
+        if (held := self._throttle.admit(type(error))) is not None:
+            self._logger.warning(f"trying again: {error}", **held)
+
+    @staticmethod
+    async def _back_off(backoff_s: float, stop: asyncio.Event) -> float:
+        """Wait with jitter, so that workers do not come back all at once; give the next wait."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff_s * random.uniform(0.5, 1.0)):
+                await stop.wait()
+        return min(2 * backoff_s, _LAST_REJOIN_S)
+
+    async def _one_session(self, shared: Shared, stop: asyncio.Event) -> None:
+        settings = self._settings
+
+        def make_work(number: int) -> PartitionServing:
+            self._serving[number] = PartitionServing(shared, number)
+            return self._serving[number]
+
+        self._session = Session(
+            settings.connection,
+            InputTopics(
+                signals=settings.kafka_signals_topic, trades=settings.kafka_trade_closed_topic
+            ),
+            group_id=settings.kafka_group_id,
+            guarantee=settings.kafka_processing_guarantee,
+            start=settings.kafka_start,
+            make_work=make_work,
+            on_skipped=self._note_skipped,
+        )
+        await self._session.run(stop)
+
+    def _note_skipped(self, topic: str, count: int) -> None:
+        self._metrics.skipped(topic).inc(count)
+        self._logger.warning(
+            "records were deleted by retention before they were read", topic=topic, count=count
+        )
+
+    # Watching
+
+    def _note_partitions(self) -> None:
+        session, health = self._session, self._health
+        partitions = {} if session is None else session.partitions
+        health.is_member = session is not None and session.is_member
+        health.assigned = set(partitions)
+        health.opened = {number for number, p in partitions.items() if p.is_open}
+        self._metrics.assigned_partitions.set(len(partitions))
+
+    def _syncs(self) -> dict[int, ViewSync[Any]]:
+        owned = () if self._session is None else self._session.partitions
+        found = {n: s.sync for n, s in self._serving.items() if n in owned}
+        return {n: sync for n, sync in found.items() if sync is not None}
+
+    async def _heartbeat(self, view: RedisView) -> None:
+        """Ask once a second where the view stands, so that a loss is seen without traffic."""
+        while True:
+            self._note_partitions()
+            syncs = self._syncs()
+            sinces = {number: sync.since for number, sync in syncs.items()}
+            try:
+                # an unassigned worker asks, too: for its readiness
+                positions = await view.positions(list(sinces) or [0])
+            except TransientError as error:
+                self._health.redis_error = str(error)
+                for sync in syncs.values():
+                    sync.not_heard()
+            else:
+                self._health.redis_error = None
+                for number, since in sinces.items():
+                    syncs[number].heard(positions[number], since)
+            self._measure()
+            await asyncio.sleep(_HEARTBEAT_S)
+
+    def _measure(self) -> None:
+        metrics, session = self._metrics, self._session
+        syncs = self._syncs()
+        metrics.degraded.set(any(sync.is_degraded for sync in syncs.values()))
+        metrics.open_decisions.set(sum(len(self._serving[n].state.open) for n in syncs))
+        metrics.consumer_lag.clear()
+        if session is None:
+            return
+        for partition, lag in session.lags().items():
+            metrics.consumer_lag.labels(partition.topic, str(partition.partition)).set(lag)
+
+    async def _probe_kafka(self) -> None:
+        while True:
+            if (session := self._session) is not None:
+                self._health.kafka_error = await session.probe()
+            await asyncio.sleep(_KAFKA_PROBE_S)
+
+    # The state file
+
+    def _snapshot(self, view: RedisView) -> Snapshot | None:
+        path = self._settings.meta_strategy_state_file
+        if path is None or not path.exists():
+            return None
+        snapshot = load_snapshot(path)
+        snapshot.check(view.meta)
+        return snapshot
+
+    async def _keep_snapshot(self, view: RedisView) -> None:
+        path = self._settings.meta_strategy_state_file
+        if path is None:
+            return
+        try:
+            async with asyncio.timeout(_SNAPSHOT_S):
+                (await view.snapshot(self._partitions)).save(path)
+        except (TransientError, TimeoutError, OSError) as error:
+            self._logger.warning(
+                f"the state file was not written: {str(error) or 'no answer in time'}"
+            )
+
+
+def run_worker(settings: Settings, runner: Callable[[Any], None]) -> None:
+    """Run a worker until SIGTERM or SIGINT; return after a clean stop.
+
+    Args:
+        settings: All settings.
+        runner: Runs a coroutine to its end, such as uvloop.run.
+    """
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def begin_stop() -> None:
+            if not stop.is_set():
+                _exit_after(_GRACE_S)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, begin_stop)
+        await Worker(settings).run(stop)
+        if stop.is_set():
+            # all of ours is closed; what a client left behind must not hold the process
+            _flush_and_exit(0)
+
+    runner(main())
+
+
+def _exit_after(seconds: float) -> None:
+    """End the process when it is still there later; from a thread, in case the loop is stuck."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _flush_and_exit(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,76 @@
+"""`meta-strategy qtable`."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from consumer import settings
+from consumer.table_commands import export_table, import_table, read_table, rebuild_table
+
+
+@click.group()
+def qtable() -> None:
+    """Show, export, import or rebuild what was learned."""
+
+
+@qtable.command()
+@click.argument("symbol", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def show(symbol: str | None, as_json: bool) -> None:
+    """Show the Q-table, or the part of one SYMBOL."""
+    entries = asyncio.run(read_table(settings.load(), symbol))
+    if as_json:
+        click.echo(json.dumps(entries, indent=2))
+        return
+    if not entries:
+        click.echo("no rewards yet" + (f" for {symbol}" if symbol else ""))
+        return
+    click.echo(
+        f"{'account':10} {'symbol':14} {'regime':16} {'strategy':20} "
+        f"{'Q [R]':>9} {'mean [R]':>9} {'rewards':>8} {'wins':>6} {'total [R]':>10}"
+    )
+    for e in entries:
+        click.echo(
+            f"{e['account']:10} {e['symbol']:14} {e['regime']:16} {e['strategy']:20} "
+            f"{e['ema_reward']:+9.3f} {e['avg_reward']:+9.3f} {e['count']:8d} "
+            f"{e['win_rate']:6.0%} {e['total_r']:+10.2f}"
+        )
+
+
+@qtable.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export(file: Path) -> None:
+    """Write the whole table, with its watermarks, to a JSON FILE."""
+    count = asyncio.run(export_table(settings.load(), file))
+    click.echo(f"{file}: {count} partitions")
+
+
+@qtable.command("import")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def import_(file: Path, yes: bool) -> None:
+    """Replace the table by an exported FILE; workers fold the logs on from there."""
+    loaded = settings.load()
+    if not yes:
+        click.confirm(f"Replace the table in Redis by {file}? Workers must be stopped", abort=True)
+    count = asyncio.run(import_table(loaded, file))
+    click.echo(f"{count} partitions imported")
+
+
+@qtable.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rebuild(yes: bool) -> None:
+    """Fold the logs from their beginning; for new settings, too."""
+    loaded = settings.load()
+    if not yes:
+        click.confirm("Replace the table in Redis by a fold of the logs?", abort=True)
+    with click.progressbar(length=0, label="folding", show_pos=True, show_eta=True) as bar:
+
+        def grow(total: int) -> None:
+            bar.length = (bar.length or 0) + total
+
+        lines = asyncio.run(rebuild_table(loaded, on_total=grow, on_progress=bar.update))
+    for line in lines:
+        click.echo(line)

@@ -1,0 +1,136 @@
+"""Use case: a signal -> a decision."""
+
+import uuid
+from dataclasses import dataclass
+
+from consumer.domain.context import ContextKey
+from consumer.domain.draws import KeyedDraws
+from consumer.domain.open_decision import OpenDecision
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
+from consumer.domain.policies.base import Choice
+from consumer.domain.regime import RegimeDetector, RegimeResult
+from consumer.domain.selector import Selector
+from consumer.domain.tpsl import Levels, levels
+from consumer.errors import BadMessageError
+from schemas import DeadLetterCode, Mode, Signal, StrategyProfile
+
+
+def decision_id_of(account: str, signal_id: str) -> str:
+    """Give the id of a signal's decision: the same signal always gives the same id."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"meta-strategy:{account}:{signal_id}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """All that a decision says, before it is written down."""
+
+    decision_id: str
+    account: str
+    signal: Signal
+    regime: RegimeResult
+    choice: Choice
+    profile: StrategyProfile
+    levels: Levels
+    ts_ms: int
+    """When it was made [Unix ms]; its Kafka record carries the same time."""
+    table_offset: int
+    """Offset in `trade-closed` up to which the table was folded."""
+    degraded: bool
+
+    @property
+    def context(self) -> ContextKey:
+        """The row of the Q-table it was chosen from."""
+        return ContextKey(self.account, self.signal.symbol, self.regime.regime)
+
+    def remembered(self) -> OpenDecision:
+        """Give what a reward will have to know of it."""
+        return OpenDecision(
+            self.decision_id,
+            self.account,
+            self.signal.symbol,
+            self.signal.side,
+            self.regime.regime,
+            None,
+            self.choice.arm,
+            self.signal.market.atr,
+            self.profile.r_sl,
+            self.ts_ms,
+        )
+
+    @property
+    def is_exploration(self) -> bool:
+        """Whether the strategy was drawn at random."""
+        return self.choice.mode is Mode.EXPLORE
+
+
+class Decider:
+    """Decides signals; the same signal, table and seed give the same decision.
+
+    Args:
+        detector: Tells the regime.
+        selector: Chooses the strategy.
+        seed: Of all draws, equal in all workers.
+        max_signal_age_ms: Older signals are refused; 0 accepts any age.
+    """
+
+    def __init__(
+        self,
+        detector: RegimeDetector,
+        selector: Selector,
+        *,
+        seed: int,
+        max_signal_age_ms: int = 0,
+    ) -> None:
+        self.detector = detector
+        self.selector = selector
+        self.policy_version = selector.version(detector, seed)
+        self._seed = seed
+        self._max_signal_age_ms = max_signal_age_ms
+
+    def decide(
+        self, signal: Signal, state: PartitionState, *, now_ms: int, degraded: bool
+    ) -> Decision | None:
+        """Decide one signal and remember the decision in `state`.
+
+        Returns:
+            The decision; None when the signal was answered before.
+
+        Raises:
+            BadMessageError: `stale_signal` or `invalid_levels`; nothing is remembered then.
+        """
+        account = signal.account or DEFAULT_ACCOUNT
+        decision_id = decision_id_of(account, signal.signal_id)
+        if state.knows_decision(account, decision_id):
+            return None
+        age_ms = now_ms - signal.ts
+        if 0 < self._max_signal_age_ms < age_ms:
+            raise BadMessageError(
+                DeadLetterCode.STALE_SIGNAL,
+                f"ts: is {age_ms / 1000:.1f} s old, at most {self._max_signal_age_ms / 1000:g} s "
+                "are accepted",
+            )
+        market = signal.market
+        regime = self.detector.detect_regime(market)
+        choice = self.selector.choose(
+            regime,
+            state.row(ContextKey(account, signal.symbol, regime.regime)),
+            KeyedDraws(self._seed, decision_id),
+            side=signal.side,
+            entry=market.current_price,
+            atr=market.atr,
+        )
+        profile = self.selector.profiles[choice.arm]
+        decision = Decision(
+            decision_id,
+            account,
+            signal,
+            regime,
+            choice,
+            profile,
+            levels(profile, signal.side, market.current_price, market.atr),
+            now_ms,
+            state.position.trades,
+            degraded,
+        )
+        state.admit(decision.remembered(), is_exploration=decision.is_exploration)
+        return decision

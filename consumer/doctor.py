@@ -1,0 +1,97 @@
+"""Does everything fit? Each check is a line."""
+
+from collections.abc import AsyncIterator
+from typing import Literal, NamedTuple, cast
+
+from redis.exceptions import RedisError
+
+from consumer.app import make_view, topic_names
+from consumer.errors import RefusedError, TransientError
+from consumer.settings import Settings
+from consumer.store.keys import PartitionKeys
+from consumer.store.redis_view import BULK_TIMEOUT_S, RedisClient, connect
+from consumer.stream.topics import admin_client, check_topics, topic_configs
+
+
+class Finding(NamedTuple):
+    """One checked thing."""
+
+    subject: str
+    grade: Literal["ok", "warning", "error"]
+    text: str
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Check Kafka, the topics and Redis, one after the other."""
+    partitions: int | None = None
+    try:
+        async with admin_client(settings.connection) as admin:
+            brokers = (await admin.describe_cluster())["brokers"]
+            configs = await topic_configs(admin, topic_names(settings).memory)
+        yield Finding("kafka", "ok", f"{len(brokers)} brokers answer")
+        partitions = await check_topics(settings.connection, topic_names(settings))
+        yield Finding("topics", "ok", f"{partitions} partitions each")
+        for name, config in configs.items():
+            if config.get("retention.ms") != "-1":
+                yield Finding(
+                    "topics",
+                    "warning",
+                    f"{name} has retention.ms={config.get('retention.ms')}: what it deletes "
+                    "cannot be folded again; set -1",
+                )
+    except TransientError as error:
+        yield Finding("kafka", "error", str(error))
+    except RefusedError as error:
+        yield Finding("topics", "error", str(error))
+    client = connect(
+        settings.redis_url.get_secret_value(),
+        cluster=settings.redis_cluster,
+        timeout_s=BULK_TIMEOUT_S,
+    )
+    try:
+        async for finding in _examine_redis(client):
+            yield finding
+        if partitions is not None:
+            yield await _examine_view(settings, client, partitions)
+    except (RedisError, TransientError) as error:
+        yield Finding("redis", "error", f"does not answer: {error}")
+    finally:
+        await client.aclose()
+
+
+async def _examine_redis(client: RedisClient) -> AsyncIterator[Finding]:
+    await client.ping()
+    yield Finding("redis", "ok", "answers")
+    try:
+        policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy")
+    except RedisError as error:
+        yield Finding(
+            "redis",
+            "warning",
+            f"maxmemory-policy cannot be read ({error}): make sure of noeviction",
+        )
+        return
+    if policy == "noeviction":
+        yield Finding("redis", "ok", "maxmemory-policy is noeviction")
+    else:
+        yield Finding(
+            "redis",
+            "error",
+            f"maxmemory-policy is {policy}: it would delete parts of the table; set noeviction",
+        )
+
+
+async def _examine_view(settings: Settings, client: RedisClient, partitions: int) -> Finding:
+    view = make_view(settings, partitions)
+    folded = 0
+    try:
+        for number in range(partitions):
+            keys = PartitionKeys(settings.meta_strategy_key_prefix, number)
+            if stored := cast("dict[str, str]", await client.hgetall(keys.meta)):
+                view.meta.check(stored, f"partition {number} in Redis")
+                folded += 1
+    except RefusedError as error:
+        return Finding("table", "error", str(error))
+    finally:
+        await view.close()
+    return Finding("table", "ok", f"{folded} of {partitions} partitions are in Redis")

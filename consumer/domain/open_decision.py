@@ -1,0 +1,65 @@
+"""What a reward must know of the decision it belongs to."""
+
+from dataclasses import dataclass
+
+from consumer.domain.context import ContextKey
+from schemas import MarketRegime, Side
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDecision:
+    """A remembered decision; never changed once made."""
+
+    decision_id: str
+    account: str
+    symbol: str
+    side: Side
+    regime: MarketRegime
+    variant: str | None
+    strategy: str
+    atr: float
+    """ATR of the signal [quote]."""
+    atr_mult_sl: float
+    """Distance of the stop [ATR]."""
+    timestamp_ms: int
+    """Timestamp of its Kafka record [ms]."""
+    sequence: int = 0
+    """When it was remembered, or closed: what orders it among its like."""
+
+    @property
+    def context(self) -> ContextKey:
+        """The row of the Q-table its rewards belong to."""
+        return ContextKey(self.account, self.symbol, self.regime, self.variant)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedTrade:
+    """What a later revision must know of a trade whose reward was counted."""
+
+    account: str
+    trade_id: str
+    symbol: str
+    regime: MarketRegime
+    variant: str | None
+    strategy: str
+    reward: float
+    """As it was folded, in the table's unit [R]."""
+    ordinal: int
+    """Which of its arm's rewards it was, 1 being the first; 0 when it was excluded."""
+    revision: int
+    atr: float | None
+    """ATR its prices were divided by [quote]."""
+    atr_mult_sl: float
+    """Distance of the strategy's stop [ATR]."""
+    sequence: int = 0
+    """When it was counted: what orders it among its like."""
+
+    @property
+    def is_excluded(self) -> bool:
+        """Whether the trade was counted without being learned from."""
+        return self.ordinal == 0
+
+    @property
+    def context(self) -> ContextKey:
+        """The row of the Q-table its reward belongs to."""
+        return ContextKey(self.account, self.symbol, self.regime, self.variant)

@@ -1,0 +1,418 @@
+"""The state of one partition: the fold of its decisions and of its closed trades."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter, itemgetter
+from typing import Literal, NamedTuple
+
+from consumer.domain.context import ContextKey
+from consumer.domain.open_decision import FoldedTrade, OpenDecision
+from consumer.domain.qtable import NO_REWARDS, ArmStats, Row, fold_reward, revise_reward
+from consumer.domain.reward import RewardUnit, in_unit, realized_r
+from consumer.errors import BadMessageError
+from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
+
+DEFAULT_ACCOUNT = "default"
+
+Attribution = Literal["decision", "symbol", "echo"]
+"""How a trade found its arm: by decision_id, by the newest open decision, by what it echoed."""
+
+Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldSettings:
+    """All that the fold depends on besides the logs."""
+
+    alpha: float = 0.20
+    """Weight of a new reward in the average [1], within (0, 1]."""
+    reward_unit: RewardUnit = "atr"
+    learn_exclude: frozenset[CloseReason] = frozenset({CloseReason.MANUAL, CloseReason.EXTERNAL})
+    """Close reasons whose rewards are counted, not learned."""
+    decision_ttl_ms: int = 30 * 86_400_000
+    """Age at which a decision is forgotten [ms of record time]."""
+    open_decisions_max: int = 100_000
+    """Open decisions a partition remembers."""
+    dedupe_window: int = 100_000
+    """Decisions, and rewards, of an account by which a repeat is known."""
+
+
+class Position(NamedTuple):
+    """How far the logs of a partition are folded: the next offset of each."""
+
+    decisions: int = 0
+    trades: int = 0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counters over the life of a partition."""
+
+    decisions: int = 0
+    explorations: int = 0
+    rewards: int = 0
+    sequence: int = 0
+    """Numbers what is remembered, so that a stored state knows its order again."""
+
+    def next_sequence(self) -> int:
+        """Give the next number."""
+        self.sequence += 1
+        return self.sequence
+
+
+@dataclass(slots=True)
+class Changes:
+    """What was touched since the view was last written; looked up in the state when it is."""
+
+    arms: set[tuple[ContextKey, str]] = field(default_factory=set)
+    decisions: set[str] = field(default_factory=set)
+    decision_ids: set[tuple[str, str]] = field(default_factory=set)
+    """Account and id."""
+    trades: set[tuple[str, str]] = field(default_factory=set)
+    """Account and id."""
+
+    def __len__(self) -> int:
+        return len(self.arms) + len(self.decisions) + len(self.decision_ids) + len(self.trades)
+
+    def update(self, other: "Changes") -> None:
+        """Add what another set of changes touched."""
+        self.arms |= other.arms
+        self.decisions |= other.decisions
+        self.decision_ids |= other.decision_ids
+        self.trades |= other.trades
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPartition:
+    """A partition's state at a position, as a view keeps it; groups are in no order."""
+
+    position: Position
+    totals: Totals
+    rows: Mapping[ContextKey, Mapping[str, ArmStats]]
+    open: Sequence[OpenDecision]
+    closed: Sequence[OpenDecision]
+    decision_ids: Sequence[tuple[str, str, int]]
+    """Account, id and number."""
+    trades: Sequence[FoldedTrade]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldResult:
+    """What one closed trade did."""
+
+    outcome: Outcome
+    context: ContextKey | None = None
+    strategy: str = ""
+    reward: float = 0.0
+    """In the table's unit [R]."""
+    stats: ArmStats = NO_REWARDS
+    """The arm after it."""
+    attribution: Attribution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """Where the reward of a trade goes."""
+
+    context: ContextKey
+    strategy: str
+    atr: float | None
+    atr_mult_sl: float
+    attribution: Attribution
+    decision: OpenDecision | None
+
+
+class PartitionState:
+    """Q-table, remembered decisions and counted trades of one partition.
+
+    A pure function of the two logs and of `FoldSettings`: the same records in the same order give
+    the same state, to the last bit, in every process. Records must come in this order: a trade at
+    offset t after exactly the decisions with `table_offset` <= t.
+
+    Args:
+        settings: What the fold depends on.
+        atr_mult_sl: Distance of each known strategy's stop [ATR], by id; the ids that a trade may
+            echo.
+    """
+
+    def __init__(self, settings: FoldSettings, atr_mult_sl: Mapping[str, float]) -> None:
+        self.settings = settings
+        self.position = Position()
+        self.totals = Totals()
+        self.changes = Changes()
+        self.rows: dict[ContextKey, dict[str, ArmStats]] = {}
+        # the order of these is part of the state: oldest first, and what leaves first
+        self.open: dict[str, OpenDecision] = {}
+        self.closed: dict[str, OpenDecision] = {}
+        self.decision_ids: dict[str, dict[str, int]] = {}
+        self.trades: dict[str, dict[str, FoldedTrade]] = {}
+        self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
+        self._atr_mult_sl = atr_mult_sl
+
+    # Decisions
+
+    def row(self, context: ContextKey) -> Row:
+        """Give what is known of each arm in a context; empty when nothing is."""
+        return self.rows.get(context, {})
+
+    def knows_decision(self, account: str, decision_id: str) -> bool:
+        """Tell whether this id is among the last decisions of the account: its signal a repeat."""
+        return decision_id in self.decision_ids.get(account, ())
+
+    def admit(self, decision: OpenDecision, *, is_exploration: bool) -> None:
+        """Fold one decision; a repeated id changes nothing, the first record counts."""
+        if self.knows_decision(decision.account, decision.decision_id):
+            return
+        self.totals.decisions += 1
+        self.totals.explorations += is_exploration
+        ids = self.decision_ids.setdefault(decision.account, {})
+        ids[decision.decision_id] = self.totals.next_sequence()
+        self.changes.decision_ids.add((decision.account, decision.decision_id))
+        while len(ids) > self.settings.dedupe_window:
+            oldest = next(iter(ids))
+            del ids[oldest]
+            self.changes.decision_ids.add((decision.account, oldest))
+        if decision.decision_id in self.open or decision.decision_id in self.closed:
+            return  # out of the dedupe window, still remembered: its first record stays
+        self._open(replace(decision, sequence=self.totals.next_sequence()))
+        while len(self.open) > self.settings.open_decisions_max:
+            self._forget(next(iter(self.open.values())))
+        for group in (self.open, self.closed):
+            while group and self._is_over(first := next(iter(group.values())), decision):
+                self._forget(first)
+
+    def _is_over(self, old: OpenDecision, newest: OpenDecision) -> bool:
+        return newest.timestamp_ms - old.timestamp_ms > self.settings.decision_ttl_ms
+
+    def _open(self, decision: OpenDecision) -> None:
+        self.open[decision.decision_id] = decision
+        key = (decision.account, decision.symbol, decision.side)
+        self._open_by_symbol.setdefault(key, {})[decision.decision_id] = None
+        self.changes.decisions.add(decision.decision_id)
+
+    def _close(self, decision: OpenDecision) -> None:
+        if self.open.pop(decision.decision_id, None) is None:
+            return
+        self._unlist(decision)
+        self.closed[decision.decision_id] = replace(decision, sequence=self.totals.next_sequence())
+        self.changes.decisions.add(decision.decision_id)
+        while len(self.closed) > self.settings.open_decisions_max:
+            self._forget(next(iter(self.closed.values())))
+
+    def _forget(self, decision: OpenDecision) -> None:
+        if self.open.pop(decision.decision_id, None) is not None:
+            self._unlist(decision)
+        else:
+            del self.closed[decision.decision_id]
+        self.changes.decisions.add(decision.decision_id)
+
+    def _unlist(self, decision: OpenDecision) -> None:
+        key = (decision.account, decision.symbol, decision.side)
+        listed = self._open_by_symbol[key]
+        del listed[decision.decision_id]
+        if not listed:
+            del self._open_by_symbol[key]
+
+    # Closed trades
+
+    def fold_trade(self, trade: TradeClosed, timestamp_ms: int) -> FoldResult:
+        """Fold one closed trade; nothing is changed when it is refused.
+
+        Args:
+            trade: The message.
+            timestamp_ms: Timestamp of its Kafka record [ms].
+
+        Raises:
+            BadMessageError: `unknown_decision`, `unknown_trade` or `invalid_message`.
+        """
+        account = trade.account or DEFAULT_ACCOUNT
+        known = self.trades.get(account, {}).get(trade.trade_id)
+        revision = trade.revision or 0
+        if known is not None:
+            if revision <= known.revision:
+                return FoldResult("duplicate")
+            return self._revise(known, trade, revision)
+        if revision > 0:
+            raise BadMessageError(
+                DeadLetterCode.UNKNOWN_TRADE,
+                f"trade_id: revision {revision} of a trade that is not remembered",
+            )
+        arm = self._find_arm(trade, account, timestamp_ms)
+        reward_r = realized_r(trade, arm.atr)
+        reward = in_unit(reward_r, self.settings.reward_unit, arm.atr_mult_sl)
+        if arm.decision is not None:
+            self._close(arm.decision)
+        self.totals.rewards += 1
+        if trade.close_reason in self.settings.learn_exclude:
+            stats, ordinal = self.row(arm.context).get(arm.strategy, NO_REWARDS), 0
+        else:
+            stats = self._fold(arm.context, arm.strategy, reward)
+            ordinal = stats.count
+        self._count_trade(
+            FoldedTrade(
+                account,
+                trade.trade_id,
+                arm.context.symbol,
+                arm.context.regime,
+                arm.context.variant,
+                arm.strategy,
+                reward,
+                ordinal,
+                revision,
+                trade.atr if trade.atr is not None else arm.atr,
+                arm.atr_mult_sl,
+                self.totals.next_sequence(),
+            )
+        )
+        outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"
+        if ordinal == 0:
+            outcome = "excluded"
+        return FoldResult(outcome, arm.context, arm.strategy, reward, stats, arm.attribution)
+
+    def _fold(self, context: ContextKey, strategy: str, reward: float) -> ArmStats:
+        row = self.rows.setdefault(context, {})
+        stats = fold_reward(row.get(strategy, NO_REWARDS), reward, self.settings.alpha)
+        row[strategy] = stats
+        self.changes.arms.add((context, strategy))
+        return stats
+
+    def _count_trade(self, folded: FoldedTrade) -> None:
+        counted = self.trades.setdefault(folded.account, {})
+        counted[folded.trade_id] = folded
+        self.changes.trades.add((folded.account, folded.trade_id))
+        while len(counted) > self.settings.dedupe_window:
+            oldest = next(iter(counted))
+            del counted[oldest]
+            self.changes.trades.add((folded.account, oldest))
+
+    def _revise(self, known: FoldedTrade, trade: TradeClosed, revision: int) -> FoldResult:
+        reward_r = realized_r(trade, known.atr)
+        reward = in_unit(reward_r, self.settings.reward_unit, known.atr_mult_sl)
+        stats = self.row(known.context).get(known.strategy, NO_REWARDS)
+        if not known.is_excluded:
+            stats = revise_reward(
+                stats,
+                old=known.reward,
+                new=reward,
+                ordinal=known.ordinal,
+                alpha=self.settings.alpha,
+            )
+            self.rows[known.context][known.strategy] = stats
+            self.changes.arms.add((known.context, known.strategy))
+        self.trades[known.account][known.trade_id] = replace(
+            known, reward=reward, revision=revision
+        )
+        self.changes.trades.add((known.account, known.trade_id))
+        outcome: Outcome = "excluded" if known.is_excluded else "revised"
+        return FoldResult(outcome, known.context, known.strategy, reward, stats)
+
+    def _find_arm(self, trade: TradeClosed, account: str, timestamp_ms: int) -> _Arm:
+        decision = self._find_decision(trade, account, timestamp_ms)
+        if decision is not None:
+            return _Arm(
+                decision.context,
+                decision.strategy,
+                decision.atr,
+                decision.atr_mult_sl,
+                "symbol" if trade.decision_id is None else "decision",
+                decision,
+            )
+        if trade.strategy is not None and trade.regime is not None:
+            return self._echoed_arm(trade, account, trade.strategy, trade.regime)
+        if trade.decision_id is None:
+            raise BadMessageError(
+                DeadLetterCode.UNKNOWN_DECISION,
+                f"decision_id: is missing, {account} has no open {trade.side} decision for "
+                f"{trade.symbol}, and strategy and regime are not both given",
+            )
+        raise BadMessageError(
+            DeadLetterCode.UNKNOWN_DECISION,
+            "decision_id: is not among the remembered decisions of this account and symbol, "
+            "and strategy and regime are not both given",
+        )
+
+    def _find_decision(
+        self, trade: TradeClosed, account: str, timestamp_ms: int
+    ) -> OpenDecision | None:
+        if trade.decision_id is None:
+            listed = self._open_by_symbol.get((account, trade.symbol, trade.side), {})
+            newest = next(reversed(listed), None)
+            decision = None if newest is None else self.open[newest]
+        else:
+            decision = self.open.get(trade.decision_id) or self.closed.get(trade.decision_id)
+        if (
+            decision is None
+            or timestamp_ms - decision.timestamp_ms > self.settings.decision_ttl_ms
+            # one of another symbol is known only where both share a partition: never rely on it
+            or (decision.account, decision.symbol) != (account, trade.symbol)
+        ):
+            return None
+        if decision.side is not trade.side:
+            raise BadMessageError(
+                DeadLetterCode.INVALID_MESSAGE,
+                f"side: is {trade.side}, its decision's is {decision.side}",
+            )
+        return decision
+
+    def _echoed_arm(
+        self, trade: TradeClosed, account: str, strategy: str, regime: MarketRegime
+    ) -> _Arm:
+        atr_mult_sl = self._atr_mult_sl.get(strategy)
+        if atr_mult_sl is None:
+            raise BadMessageError(
+                DeadLetterCode.INVALID_MESSAGE,
+                f"strategy: is {strategy!r}; known are {', '.join(self._atr_mult_sl)}",
+            )
+        context = ContextKey(account, trade.symbol, regime, trade.variant)
+        return _Arm(context, strategy, None, atr_mult_sl, "echo", None)
+
+    # The view
+
+    @property
+    def active(self) -> Iterable[OpenDecision]:
+        """The newest open decision of each account, symbol and side."""
+        return (self.open[next(reversed(ids))] for ids in self._open_by_symbol.values())
+
+    def take_changes(self) -> Changes:
+        """Give what was touched since the last call, and start anew."""
+        taken, self.changes = self.changes, Changes()
+        return taken
+
+    def touch_all(self) -> None:
+        """Count everything as changed: the view is to be written from the beginning."""
+        self.changes = Changes(
+            {(context, strategy) for context, row in self.rows.items() for strategy in row},
+            {*self.open, *self.closed},
+            {(account, key) for account, keys in self.decision_ids.items() for key in keys},
+            {(account, key) for account, keys in self.trades.items() for key in keys},
+        )
+
+    def stored(self) -> StoredPartition:
+        """Give all there is, to keep or to compare."""
+        return StoredPartition(
+            position=self.position,
+            totals=replace(self.totals),
+            rows={context: dict(row) for context, row in self.rows.items()},
+            open=list(self.open.values()),
+            closed=list(self.closed.values()),
+            decision_ids=[
+                (account, key, number)
+                for account, keys in self.decision_ids.items()
+                for key, number in keys.items()
+            ],
+            trades=[trade for group in self.trades.values() for trade in group.values()],
+        )
+
+    def restore(self, stored: StoredPartition) -> None:
+        """Put a stored state into this empty one."""
+        self.position, self.totals = stored.position, replace(stored.totals)
+        self.rows = {context: dict(row) for context, row in stored.rows.items()}
+        by_age = attrgetter("sequence")
+        for decision in sorted(stored.open, key=by_age):
+            self._open(decision)
+        self.closed = {d.decision_id: d for d in sorted(stored.closed, key=by_age)}
+        for account, key, number in sorted(stored.decision_ids, key=itemgetter(2)):
+            self.decision_ids.setdefault(account, {})[key] = number
+        for trade in sorted(stored.trades, key=by_age):
+            self.trades.setdefault(trade.account, {})[trade.trade_id] = trade
+        self.changes = Changes()

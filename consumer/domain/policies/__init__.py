@@ -1,0 +1,1 @@
+"""Ways to choose an arm, one module each."""

@@ -1,0 +1,57 @@
+"""What every policy takes and gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumer.domain.draws import Draws
+from consumer.domain.qtable import Row
+from schemas import MarketRegime, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a policy knows when it chooses."""
+
+    regime: MarketRegime
+    regime_confidence: float
+    """How sure the regime is [1]."""
+    row: Row
+    """What is known of each arm in this context."""
+    candidates: tuple[str, ...]
+    """Ids of the eligible arms, in the order that settles ties; at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An arm, with all that explains it and lets another policy be judged by it."""
+
+    arm: str
+    propensities: Mapping[str, float]
+    """Probability of every candidate [1]; they sum to 1."""
+    mode: Mode
+    confidence: float
+    """In the arm's Q-value [1]."""
+    reasoning: str
+
+    @property
+    def propensity(self) -> float:
+        """Probability with which this arm was chosen, within (0, 1]."""
+        return self.propensities[self.arm]
+
+
+class Policy(Protocol):
+    """Chooses an arm; deterministic for its inputs, and honest about its propensities."""
+
+    @property
+    def name(self) -> str:
+        """What `META_STRATEGY_POLICY` calls it."""
+
+    def choose(self, situation: Situation, draws: Draws) -> Choice:
+        """Pick one of the candidates; the only randomness is `draws`."""
+
+    def epsilon(self, rewards: int) -> float:
+        """Give the exploration rate [1] of a context with so many rewards."""
+
+    def parameters(self) -> Mapping[str, float | str]:
+        """Give all that changes its choices, for the policy's version."""

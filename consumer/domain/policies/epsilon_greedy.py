@@ -1,0 +1,120 @@
+"""The specification's own rule: epsilon-greedy over an exponential moving average."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from consumer.domain.draws import Draws
+from consumer.domain.policies.base import Choice, Situation
+from consumer.domain.qtable import NO_REWARDS, rewards_of
+from consumer.domain.strategies import cold_start_choice
+from schemas import Mode, StrategyID
+
+
+def arm_confidence(count: int) -> float:
+    """Give the trust in a Q-value that rests on `count` rewards: 1 - 2^(-count/4), within [0, 1)."""
+    return 1.0 - math.pow(2.0, -count / 4)
+
+
+def spread(candidates: tuple[str, ...], greedy: str, epsilon: float) -> dict[str, float]:
+    """Give each candidate's probability [1]: exploring hits the greedy one, too, so both add.
+
+    Source: Sutton & Barto, Reinforcement Learning, 2nd ed. (2018), section 2.2.
+    """
+    share = epsilon / len(candidates)
+    propensities = dict.fromkeys(candidates, share)
+    propensities[greedy] = share + (1.0 - epsilon)
+    return propensities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpsilonGreedy:
+    """Explore a candidate at random with probability epsilon, else take the best known one.
+
+    Until a context has enough rewards, and while the best arm's Q-value is not trusted, the greedy
+    arm is the cold-start choice of the regime. Epsilon decays with the rewards of the context.
+
+    Source: contract, section 3.
+    """
+
+    base_epsilon: float = 0.10
+    """Exploration rate of a context without rewards [1], within [0, 1]."""
+    epsilon_min: float | None = None
+    """What it decays to [1]; the same as `base_epsilon` when None: it stays constant."""
+    epsilon_decay: float = 0.995
+    """Factor for each reward [1], within (0, 1]."""
+    min_samples: int = 5
+    """Rewards a context needs before its Q-values count."""
+    min_confidence_for_exploit: float = 0.5
+    """Confidence the best arm needs [1]."""
+    default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
+    """Id of the strategy taken where the regime is unknown."""
+    name: str = "epsilon_greedy"
+
+    def __post_init__(self) -> None:
+        floor = self.base_epsilon if self.epsilon_min is None else self.epsilon_min
+        for name, value in (
+            ("epsilon", self.base_epsilon),
+            ("epsilon_min", floor),
+            ("min_confidence_for_exploit", self.min_confidence_for_exploit),
+        ):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must be within [0, 1], was {value}")
+        if not 0.0 < self.epsilon_decay <= 1.0:
+            raise ValueError(f"epsilon_decay must be within (0, 1], was {self.epsilon_decay}")
+        if self.min_samples < 0:
+            raise ValueError(f"min_samples must be at least 0, was {self.min_samples}")
+
+    def epsilon(self, rewards: int) -> float:
+        """Give the exploration rate [1] of a context with so many rewards."""
+        if self.epsilon_min is None:
+            return self.base_epsilon
+        return max(self.epsilon_min, self.base_epsilon * self.epsilon_decay**rewards)
+
+    def choose(self, situation: Situation, draws: Draws) -> Choice:
+        """Pick one of the candidates; the only randomness is `draws`."""
+        row, candidates = situation.row, situation.candidates
+        rewards = rewards_of(row)
+        greedy, mode, reasoning = self._greedy(situation, rewards)
+        epsilon = self.epsilon(rewards)
+        arm = greedy
+        if draws.random() < epsilon:
+            arm = candidates[int(draws.random() * len(candidates))]
+            mode = Mode.EXPLORE
+            reasoning = f"Exploration: epsilon={epsilon:.2f}, one of {len(candidates)} candidates"
+        return Choice(
+            arm,
+            spread(candidates, greedy, epsilon),
+            mode,
+            arm_confidence(row.get(arm, NO_REWARDS).count),
+            reasoning,
+        )
+
+    def _greedy(self, situation: Situation, rewards: int) -> tuple[str, Mode, str]:
+        row, candidates = situation.row, situation.candidates
+        if rewards < self.min_samples:
+            reason = f"Cold start: {rewards} of {self.min_samples} rewards in {situation.regime}"
+            return self._cold_start(situation), Mode.HEURISTIC, reason
+        best, best_stats = candidates[0], row.get(candidates[0], NO_REWARDS)
+        for candidate in candidates[1:]:  # strictly better: ties go to the earlier one
+            stats = row.get(candidate, NO_REWARDS)
+            if stats.ema_reward > best_stats.ema_reward:
+                best, best_stats = candidate, stats
+        confidence = arm_confidence(best_stats.count)
+        if confidence < self.min_confidence_for_exploit:
+            reason = (
+                f"Cold start: highest Q-value={best_stats.ema_reward:.3f} rests on "
+                f"{best_stats.count} rewards"
+            )
+            return self._cold_start(situation), Mode.HEURISTIC, reason
+        return best, Mode.EXPLOIT, f"Exploitation: highest Q-value={best_stats.ema_reward:.3f}"
+
+    def _cold_start(self, situation: Situation) -> str:
+        arm = cold_start_choice(
+            situation.regime, situation.regime_confidence, self.default_strategy
+        )
+        return arm if arm in situation.candidates else situation.candidates[0]
+
+    def parameters(self) -> Mapping[str, float | str]:
+        """Give all that changes its choices, for the policy's version."""
+        return asdict(self)

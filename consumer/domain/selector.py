@@ -1,0 +1,120 @@
+"""Eligible arms -> policy -> choice."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from consumer.domain.draws import Draws
+from consumer.domain.policies.base import Choice, Policy, Situation
+from consumer.domain.policies.epsilon_greedy import arm_confidence
+from consumer.domain.qtable import NO_REWARDS, Row
+from consumer.domain.regime import RegimeDetector, RegimeResult
+from consumer.domain.strategies import CandidateRule, candidates
+from consumer.domain.tpsl import has_valid_levels
+from consumer.errors import BadMessageError
+from schemas import DeadLetterCode, MarketRegime, Mode, Side, StrategyProfile
+
+
+class Selector:
+    """Chooses a strategy for a signal.
+
+    Args:
+        profiles: All strategies by id, in the order that settles ties.
+        policy: How to choose among the eligible ones.
+        candidate_rule: `suitable` or `all`.
+        default_strategy: Id of the strategy taken when nothing suits, or when disabled.
+        enabled: False takes the default strategy always.
+    """
+
+    def __init__(
+        self,
+        profiles: Mapping[str, StrategyProfile],
+        policy: Policy,
+        *,
+        candidate_rule: CandidateRule,
+        default_strategy: str,
+        enabled: bool = True,
+    ) -> None:
+        if default_strategy not in profiles:
+            raise ValueError(
+                f"default strategy must be one of {', '.join(profiles)}, was {default_strategy!r}"
+            )
+        self.profiles = profiles
+        self.policy = policy
+        self.enabled = enabled
+        self._default = default_strategy
+        self._rule = candidate_rule
+        self._by_regime: dict[MarketRegime, tuple[StrategyProfile, ...]] = {
+            regime: candidates(profiles, regime, candidate_rule, default_strategy)
+            for regime in MarketRegime
+        }
+        self._ids_by_regime = {
+            regime: tuple(str(p.strategy_id) for p in found)
+            for regime, found in self._by_regime.items()
+        }
+        # below this many ATR of price no ladder can reach zero: the usual signal skips the check
+        self._widest = max(max(p.r_sl, p.r_tp3) for p in profiles.values())
+
+    def choose(
+        self,
+        regime: RegimeResult,
+        row: Row,
+        draws: Draws,
+        *,
+        side: Side,
+        entry: float,
+        atr: float,
+    ) -> Choice:
+        """Choose a strategy.
+
+        Args:
+            regime: The market's state.
+            row: What is known of each arm in this context.
+            draws: The only source of randomness.
+            side: Direction of the position.
+            entry: Price at the signal [quote].
+            atr: Average true range [quote].
+
+        Raises:
+            BadMessageError: Every strategy would have a level at or below zero.
+        """
+        if not self.enabled:
+            arms = self._with_valid_levels((self.profiles[self._default],), side, entry, atr)
+            return Choice(
+                arms[0],
+                {arms[0]: 1.0},
+                Mode.DEFAULT,
+                arm_confidence(row.get(arms[0], NO_REWARDS).count),
+                "Default: the selector is disabled",
+            )
+        if entry > self._widest * atr:
+            arms = self._ids_by_regime[regime.regime]
+        else:
+            arms = self._with_valid_levels(self._by_regime[regime.regime], side, entry, atr)
+        return self.policy.choose(Situation(regime.regime, regime.confidence, row, arms), draws)
+
+    def _with_valid_levels(
+        self, profiles: tuple[StrategyProfile, ...], side: Side, entry: float, atr: float
+    ) -> tuple[str, ...]:
+        found = tuple(str(p.strategy_id) for p in profiles if has_valid_levels(p, side, entry, atr))
+        if not found:
+            raise BadMessageError(
+                DeadLetterCode.INVALID_LEVELS,
+                f"market.atr: is {atr:.6g} at a price of {entry:.6g}: every candidate "
+                f"({', '.join(p.strategy_id for p in profiles)}) has a level at or below zero",
+            )
+        return found
+
+    def version(self, detector: RegimeDetector, seed: int) -> str:
+        """Give a short hash of all that a choice depends on besides table, signal and id."""
+        content = {
+            "policy": dict(self.policy.parameters()),
+            "enabled": self.enabled,
+            "default": self._default,
+            "candidates": self._rule,
+            "profiles": [p.model_dump(mode="json") for p in self.profiles.values()],
+            "regimes": {name: getattr(detector, name) for name in RegimeDetector.__slots__},
+            "seed": seed,
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

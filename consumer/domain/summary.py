@@ -1,0 +1,82 @@
+"""What was learned, for people."""
+
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+from consumer.domain.context import ContextKey
+from consumer.domain.partition_state import Totals
+from consumer.domain.qtable import ArmStats
+
+BEST_STRATEGIES = 20
+"""Longest list of best strategies: what a person reads."""
+
+
+class BestStrategy(TypedDict):
+    """One entry of the Q-table."""
+
+    account: str
+    symbol: str
+    regime: str
+    strategy: str
+    ema_reward: float
+    avg_reward: float
+    count: int
+    win_rate: float
+    total_r: float
+
+
+class Summary(TypedDict):
+    """The whole table in short (contract, section 6)."""
+
+    total_entries: int
+    total_decisions: int
+    total_updates: int
+    exploration_rate: float
+    best_strategies: list[BestStrategy]
+
+
+def entry(context: ContextKey, strategy: str, stats: ArmStats) -> BestStrategy:
+    """Describe one entry of the table."""
+    return {
+        "account": context.account,
+        "symbol": context.symbol,
+        "regime": str(context.regime),
+        "strategy": str(strategy),
+        "ema_reward": stats.ema_reward,
+        "avg_reward": stats.avg_reward,
+        "count": stats.count,
+        "win_rate": stats.win_rate,
+        "total_r": stats.total_r,
+    }
+
+
+def summarize(
+    rows: Mapping[ContextKey, Mapping[str, ArmStats]], totals: Iterable[Totals]
+) -> Summary:
+    """Put a table in short.
+
+    Args:
+        rows: All contexts.
+        totals: Counters of all partitions.
+
+    Returns:
+        Counts, and the best entry of each context by Q-value, best first.
+    """
+    decisions = explorations = updates = 0
+    for part in totals:
+        decisions += part.decisions
+        explorations += part.explorations
+        updates += part.rewards
+    best = [
+        (context, *max(row.items(), key=lambda item: item[1].ema_reward))
+        for context, row in rows.items()
+        if row
+    ]
+    best.sort(key=lambda item: item[2].ema_reward, reverse=True)
+    return {
+        "total_entries": sum(map(len, rows.values())),
+        "total_decisions": decisions,
+        "total_updates": updates,
+        "exploration_rate": explorations / decisions if decisions else 0.0,
+        "best_strategies": [entry(*item) for item in best[:BEST_STRATEGIES]],
+    }

@@ -1,0 +1,1 @@
+"""The same rules in process, without Kafka or Redis."""

@@ -1,0 +1,31 @@
+"""Use case: a closed trade -> a reward -> the table, each trade once."""
+
+from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.errors import BadMessageError
+from schemas import TradeClosed
+
+
+def learn(
+    state: PartitionState, trade: TradeClosed | BadMessageError, *, offset: int, timestamp_ms: int
+) -> FoldResult | BadMessageError:
+    """Fold one record of `trade-closed`; the state stands behind it afterwards, whatever it was.
+
+    Args:
+        state: Standing at or before `offset`, with exactly the decisions that it sees.
+        trade: The message, or why it is none.
+        offset: Of its record.
+        timestamp_ms: Of its record.
+
+    Returns:
+        What it did; or why it goes to the dead letters, the table being unchanged.
+    """
+    result: FoldResult | BadMessageError
+    if isinstance(trade, BadMessageError):
+        result = trade
+    else:
+        try:
+            result = state.fold_trade(trade, timestamp_ms)
+        except BadMessageError as error:
+            result = error
+    state.position = Position(state.position.decisions, offset + 1)
+    return result

@@ -1,0 +1,113 @@
+"""A record's way: topic -> message -> use case -> output."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from consumer.decide import Decider, Decision
+from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.errors import BadMessageError
+from consumer.learn import learn
+from consumer.ports import Record
+from consumer.wire import (
+    OutRecord,
+    decode_signal,
+    decode_trade,
+    encode_dead_letter,
+    encode_decision,
+)
+from schemas import TradeClosed
+
+
+@dataclass(slots=True)
+class Step:
+    """What a batch of one partition leads to; visible when its transaction is."""
+
+    decisions: list[OutRecord] = field(default_factory=list)
+    dead_letters: list[OutRecord] = field(default_factory=list)
+    decided: list[Decision] = field(default_factory=list)
+    learned: list[tuple[TradeClosed, FoldResult]] = field(default_factory=list)
+    refused: list[tuple[Record, BadMessageError]] = field(default_factory=list)
+    repeated: list[Record] = field(default_factory=list)
+
+
+def decoded_trade(record: Record) -> TradeClosed | BadMessageError:
+    """Read a closed trade, or say why it is none."""
+    try:
+        return decode_trade(record)
+    except BadMessageError as error:
+        return error
+
+
+class Pipeline:
+    """Works off batches of one partition, in order: closed trades first, then signals.
+
+    So a decision is made from the newest table. The state holds what is not committed until the
+    caller has committed the step; if it cannot, the state is to be thrown away.
+
+    Args:
+        decider: Makes the decisions.
+    """
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+        self._policy = decider.selector.policy.name
+        self._version = decider.policy_version
+
+    def step(
+        self,
+        state: PartitionState,
+        trades: Sequence[Record],
+        signals: Sequence[Record],
+        *,
+        now_ms: int,
+        degraded: bool,
+    ) -> Step:
+        """Fold closed trades and decide signals; nothing is sent here."""
+        step = Step()
+        for record in trades:
+            self._learn(step, state, record, now_ms)
+        for record in signals:
+            self._decide(step, state, record, now_ms=now_ms, degraded=degraded)
+        return step
+
+    def _learn(self, step: Step, state: PartitionState, record: Record, now_ms: int) -> None:
+        trade = decoded_trade(record)
+        if record.offset < state.position.trades:
+            # folded before, and read again because the group's offset is behind the view: what is
+            # no message at all has no dead letter yet, all else was told apart when it was folded
+            if isinstance(trade, BadMessageError):
+                self._refuse(step, record, trade, now_ms)
+            return
+        result = learn(state, trade, offset=record.offset, timestamp_ms=record.timestamp)
+        if isinstance(result, BadMessageError):
+            self._refuse(step, record, result, now_ms)
+        elif result.outcome == "duplicate":
+            step.repeated.append(record)
+        elif isinstance(trade, TradeClosed):
+            step.learned.append((trade, result))
+
+    def _decide(
+        self, step: Step, state: PartitionState, record: Record, *, now_ms: int, degraded: bool
+    ) -> None:
+        try:
+            signal = decode_signal(record)
+            decision = self._decider.decide(signal, state, now_ms=now_ms, degraded=degraded)
+        except BadMessageError as error:
+            self._refuse(step, record, error, now_ms)
+            return
+        if decision is None:
+            step.repeated.append(record)
+            return
+        step.decided.append(decision)
+        step.decisions.append(encode_decision(decision, record, self._policy, self._version))
+
+    @staticmethod
+    def _refuse(step: Step, record: Record, error: BadMessageError, now_ms: int) -> None:
+        step.refused.append((record, error))
+        step.dead_letters.append(encode_dead_letter(record, error, now_ms))
+
+    @staticmethod
+    def advance(state: PartitionState, next_decisions_offset: int | None) -> None:
+        """Move the state behind the decisions that were committed."""
+        if next_decisions_offset is not None:
+            state.position = Position(next_decisions_offset, state.position.trades)

@@ -1,0 +1,245 @@
+"""What is done with the records of one partition: everything but Kafka's own part."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from consumer.connection import KafkaConnection
+from consumer.domain.partition_state import FoldSettings, PartitionState, Position
+from consumer.errors import TransientError
+from consumer.pipeline import Pipeline, Step
+from consumer.ports import Clock, View
+from consumer.rebuild import CatchUp, catch_up
+from consumer.store.snapshot import Snapshot
+from consumer.store.view_sync import ViewSync
+from consumer.stream.log_reader import LogReader
+from consumer.stream.transaction import Batch
+from consumer.telemetry.logs import Logger, RecordLog, Throttle
+from consumer.telemetry.metrics import Metrics
+from consumer.wire import encode_dead_letter
+
+_VIEW_RETRY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all partitions of a worker have in common."""
+
+    connection: KafkaConnection
+    signals_topic: str
+    trades_topic: str
+    decisions_topic: str
+    dead_letters_topic: str
+    fold: FoldSettings
+    atr_mult_sl: dict[str, float]
+    pipeline: Pipeline
+    view: View[Any]
+    clock: Clock
+    metrics: Metrics
+    logger: Logger
+    record_log: RecordLog
+    throttle: Throttle
+    max_staleness_s: float
+    snapshot: Snapshot | None
+    """Restored where the view is empty."""
+
+
+class PartitionServing:
+    """State, view and pipeline of one partition; see stream.partition.PartitionWork.
+
+    Args:
+        shared: What all partitions have in common.
+        number: Which partition.
+    """
+
+    def __init__(self, shared: Shared, number: int) -> None:
+        self._shared = shared
+        self._number = number
+        self.state = PartitionState(shared.fold, shared.atr_mult_sl)
+        self.sync: ViewSync[Any] | None = None
+        self._step = Step()
+        self._received_at = 0.0
+        self._late: CatchUp = CatchUp()
+
+    # Opening
+
+    async def open(self, trades_offset: int) -> int:
+        """Load the state and fold what the logs hold past it; see PartitionWork."""
+        shared = self._shared
+        since = await self._load()
+        decisions_log = TopicPartition(shared.decisions_topic, self._number)
+        trades_log = TopicPartition(shared.trades_topic, self._number)
+        async with LogReader(shared.connection, [decisions_log, trades_log]) as reader:
+            found = await catch_up(
+                self.state, reader, decisions_log, trades_log, trades_offset=trades_offset
+            )
+        self._report(found)
+        self._late = found
+        self.sync = ViewSync(
+            shared.view,
+            self._number,
+            self.state,
+            since=since,
+            clock=shared.clock,
+            on_rewind=self._on_rewind,
+        )
+        if found.refused:  # a decision saw trades behind the group's offset: they are folded now
+            return self.state.position.trades
+        return trades_offset
+
+    async def _load(self) -> Position | None:
+        shared = self._shared
+        while True:
+            try:
+                stored = await shared.view.load(self._number)
+                break
+            except TransientError as error:
+                if (held := shared.throttle.admit("load")) is not None:
+                    shared.logger.warning(
+                        f"a partition waits to be opened: {error}", partition=self._number, **held
+                    )
+                await asyncio.sleep(_VIEW_RETRY_S)
+        if stored is not None:
+            self.state.restore(stored)
+            return stored.position
+        if shared.snapshot is not None and (kept := shared.snapshot.get(self._number)) is not None:
+            self.state.restore(kept)
+            shared.logger.info(
+                "the view is empty: restored from the state file",
+                partition=self._number,
+                decisions_offset=kept.position.decisions,
+                trades_offset=kept.position.trades,
+            )
+        return None
+
+    def _report(self, found: CatchUp) -> None:
+        shared = self._shared
+        for topic, count in (
+            (shared.decisions_topic, found.skipped_decisions),
+            (shared.trades_topic, found.skipped_trades),
+        ):
+            if count:
+                shared.metrics.skipped(topic).inc(count)
+                shared.logger.warning(
+                    "records were deleted by retention before they were folded",
+                    topic=topic,
+                    partition=self._number,
+                    count=count,
+                )
+        shared.logger.info(
+            f"partition {self._number} is open",
+            partition=self._number,
+            folded_decisions=found.decisions,
+            folded_trades=found.trades,
+            table_offset=self.state.position.trades,
+        )
+
+    def _on_rewind(self) -> None:
+        self._shared.metrics.rewinds.inc()
+        self._shared.logger.warning(
+            "Redis lost writes: the view is written anew", partition=self._number
+        )
+
+    # Serving
+
+    @property
+    def _opened(self) -> ViewSync[Any]:
+        if self.sync is None:
+            raise RuntimeError(f"partition {self._number} is not open")
+        return self.sync
+
+    @property
+    def accepts_trades(self) -> bool:
+        """Whether the view answers: while it does not, closed trades wait in their topic."""
+        return not self._opened.is_behind
+
+    @property
+    def accepts_signals(self) -> bool:
+        """Whether the table is fresh enough to decide from."""
+        sync = self._opened
+        return not sync.is_degraded or sync.age_s <= self._shared.max_staleness_s
+
+    def step(
+        self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
+    ) -> Sequence[Batch]:
+        """Work off a batch; see PartitionWork."""
+        shared, sync = self._shared, self._opened
+        self._received_at = time.perf_counter()
+        sync.begin_step()
+        now_ms = shared.clock.now_ms()
+        step = shared.pipeline.step(
+            self.state, trades, signals, now_ms=now_ms, degraded=sync.is_degraded
+        )
+        for record, error in self._late.refused:
+            step.refused.append((record, error))
+            step.dead_letters.append(encode_dead_letter(record, error, now_ms))
+        self._late = CatchUp()
+        self._step = step
+        return [
+            Batch(shared.decisions_topic, self._number, step.decisions),
+            Batch(shared.dead_letters_topic, None, step.dead_letters),
+        ]
+
+    def committed(self, ends: Sequence[int | None]) -> None:
+        """Count and log the step, and let the view have it; see PartitionWork."""
+        shared, step = self._shared, self._step
+        shared.pipeline.advance(self.state, ends[0])
+        self._opened.end_step()
+        metrics = shared.metrics
+        metrics.transactions("committed").inc()
+        took_s = time.perf_counter() - self._received_at
+        now_ms = shared.clock.now_ms()
+        for decision in step.decided:
+            regime = str(decision.regime.regime)
+            metrics.signals(regime).inc()
+            metrics.decisions(decision.choice.arm, regime, str(decision.choice.mode)).inc()
+            metrics.decision_seconds.observe(took_s)
+            metrics.end_to_end_seconds.observe(max(0.0, (now_ms - decision.signal.ts) / 1000))
+            shared.record_log.decision(decision)
+        self._count_rewards(step)
+        for record in step.repeated:
+            metrics.duplicates(record.topic).inc()
+        for record, error in step.refused:
+            metrics.dead_letters(record.topic, str(error.code)).inc()
+            if (held := shared.throttle.admit((record.topic, error.code))) is not None:
+                shared.logger.warning(
+                    f"dead letter: {error.error}",
+                    reason=str(error.code),
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    **held,
+                )
+
+    def _count_rewards(self, step: Step) -> None:
+        metrics = self._shared.metrics
+        for trade, result in step.learned:
+            if result.context is None:
+                continue
+            regime = str(result.context.regime)
+            metrics.rewards(result.strategy, regime, result.outcome).inc()
+            if result.attribution is not None:
+                metrics.attributions(result.attribution).inc()
+            if result.outcome in {"win", "loss", "flat"}:
+                metrics.reward_r(result.strategy, regime).observe(result.reward)
+                if result.reward > 0:
+                    metrics.reward_gain_r(result.strategy, regime).inc(result.reward)
+                elif result.reward < 0:
+                    metrics.reward_loss_r(result.strategy, regime).inc(-result.reward)
+            self._shared.record_log.reward(trade, result)
+
+    async def background(self) -> None:
+        """Keep the view up to date until cancelled."""
+        await self._opened.run()
+
+    async def close(self, timeout_s: float) -> None:
+        """Give the view its last changes, if it answers in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._opened.written()

@@ -1,0 +1,359 @@
+"""Environment, `.env` and profile files -> one frozen Settings."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from consumer.connection import KafkaConnection
+from consumer.domain.partition_state import FoldSettings
+from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.regime import RegimeDetector
+from consumer.domain.selector import Selector
+from consumer.domain.strategies import STRATEGY_PROFILES, merge_profiles
+from consumer.errors import SettingsError
+from schemas import CloseReason, StrategyID, StrategyProfile
+
+_SECRETS = ("KAFKA_SASL_PASSWORD", "REDIS_URL")
+"""Variables whose value may come from the file that `<NAME>_FILE` names."""
+
+_Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Settings(BaseSettings):
+    """All settings, by the names of the contract (section 5) in lower case."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_file=".env",
+        # compose files and charts write an empty value for "not set"
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    kafka_bootstrap_servers: str = "localhost:9092"
+    kafka_group_id: Annotated[str, Field(min_length=1, max_length=200)] = "meta-strategy"
+    kafka_processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    kafka_ssl_certfile: Path | None = None
+    kafka_ssl_keyfile: Path | None = None
+    kafka_signals_topic: _Topic = "signals"
+    kafka_trade_closed_topic: _Topic = "trade-closed"
+    kafka_candles_topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$")] = ""
+    kafka_decisions_topic: _Topic = "strategy-decisions"
+    kafka_dead_letters_topic: _Topic = "strategy-dead-letters"
+    kafka_start: Literal["earliest", "latest"] = "earliest"
+
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+    redis_cluster: bool = False
+
+    meta_strategy_enabled: bool = True
+    meta_strategy_policy: Literal["epsilon_greedy"] = "epsilon_greedy"
+    meta_strategy_epsilon: _Share = 0.10
+    meta_strategy_epsilon_min: _Share | None = None
+    meta_strategy_epsilon_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
+    meta_strategy_alpha: Annotated[float, Field(gt=0.0, le=1.0)] = 0.20
+    meta_strategy_min_samples: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    meta_strategy_min_confidence_for_exploit: _Share = 0.5
+    meta_strategy_candidates: Literal["suitable", "all"] = "suitable"
+    meta_strategy_reward_unit: Literal["atr", "risk"] = "atr"
+    meta_strategy_learn_exclude: Annotated[frozenset[CloseReason], NoDecode] = frozenset(
+        {CloseReason.MANUAL, CloseReason.EXTERNAL}
+    )
+    meta_strategy_max_signal_age_s: Annotated[float, Field(ge=0.0)] = 0.0
+    meta_strategy_max_staleness_s: Annotated[float, Field(ge=0.0)] = 60.0
+    meta_strategy_decision_ttl_days: _Positive = 30.0
+    meta_strategy_open_decisions_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    meta_strategy_dedupe_window: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    meta_strategy_profiles_file: Path | None = None
+    meta_strategy_state_file: Path | None = None
+    meta_strategy_key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "ms"
+    meta_strategy_seed: int = 0
+    default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
+
+    regime_trend_adx_threshold: Annotated[float, Field(gt=0.0, le=100.0)] = 25.0
+    regime_trend_strength_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    regime_low_vol_atr_pct: _Positive = 0.015
+    regime_high_vol_atr_pct: _Positive = 0.04
+    regime_extreme_vol_atr_pct: _Positive = 0.06
+    regime_illiquid_volume: _Positive = 2_000_000.0
+    regime_illiquid_depth: _Positive = 50_000.0
+    regime_illiquid_spread_bps: _Positive = 10.0
+
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+    log_records: Literal["all", "sampled", "off"] = "all"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read secrets from named files, too."""
+        return init_settings, _SecretFiles(settings_cls), env_settings, dotenv_settings
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("meta_strategy_learn_exclude", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):  # `none` learns from every trade: an empty value is "not set"
+            names = frozenset(part.strip() for part in value.split(",") if part.strip())
+            return names - {"none"}
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis_url(cls, value: SecretStr) -> SecretStr:
+        scheme = value.get_secret_value().partition("://")[0]
+        if scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.default_strategy not in self.all_profiles:
+            raise ValueError(
+                f"DEFAULT_STRATEGY: must be one of {', '.join(self.all_profiles)}, "
+                f"was {self.default_strategy!r}"
+            )
+        low, high = self.regime_low_vol_atr_pct, self.regime_high_vol_atr_pct
+        if not low <= high <= self.regime_extreme_vol_atr_pct:
+            raise ValueError(
+                "REGIME_HIGH_VOL_ATR_PCT: must lie between REGIME_LOW_VOL_ATR_PCT "
+                f"({low:g}) and REGIME_EXTREME_VOL_ATR_PCT "
+                f"({self.regime_extreme_vol_atr_pct:g}), was {high:g}"
+            )
+        if "SASL" in self.kafka_security_protocol:
+            for name in ("kafka_sasl_username", "kafka_sasl_password"):
+                if getattr(self, name) is None:
+                    raise ValueError(
+                        f"{name.upper()}: is needed with "
+                        f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+                    )
+        for name in ("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name.upper()}: {path} is no file")
+        topics = [
+            self.kafka_signals_topic,
+            self.kafka_trade_closed_topic,
+            self.kafka_decisions_topic,
+            self.kafka_dead_letters_topic,
+            *([self.kafka_candles_topic] if self.kafka_candles_topic else []),
+        ]
+        if len(set(topics)) < len(topics):
+            raise ValueError(
+                "KAFKA_SIGNALS_TOPIC: all topics must differ, were " + ", ".join(topics)
+            )
+        return self
+
+    # What the settings make
+
+    @cached_property
+    def all_profiles(self) -> dict[str, StrategyProfile]:
+        """All strategies by id, in the order that settles ties."""
+        path = self.meta_strategy_profiles_file
+        return merge_profiles(() if path is None else load_profiles(path))
+
+    @property
+    def connection(self) -> KafkaConnection:
+        """How to reach Kafka."""
+        password = self.kafka_sasl_password
+        return KafkaConnection(
+            bootstrap_servers=self.kafka_bootstrap_servers,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            sasl_username=self.kafka_sasl_username,
+            sasl_password=None if password is None else password.get_secret_value(),
+            ssl_cafile=_text(self.kafka_ssl_cafile),
+            ssl_certfile=_text(self.kafka_ssl_certfile),
+            ssl_keyfile=_text(self.kafka_ssl_keyfile),
+        )
+
+    @property
+    def fold(self) -> FoldSettings:
+        """What the table depends on besides the logs."""
+        return FoldSettings(
+            alpha=self.meta_strategy_alpha,
+            reward_unit=self.meta_strategy_reward_unit,
+            learn_exclude=self.meta_strategy_learn_exclude,
+            decision_ttl_ms=round(self.meta_strategy_decision_ttl_days * 86_400_000),
+            open_decisions_max=self.meta_strategy_open_decisions_max,
+            dedupe_window=self.meta_strategy_dedupe_window,
+        )
+
+    @property
+    def detector(self) -> RegimeDetector:
+        """What tells the regime."""
+        return RegimeDetector(
+            trend_adx_threshold=self.regime_trend_adx_threshold,
+            trend_strength_threshold=self.regime_trend_strength_threshold,
+            low_vol_atr_pct_threshold=self.regime_low_vol_atr_pct,
+            high_vol_atr_pct_threshold=self.regime_high_vol_atr_pct,
+            extreme_vol_atr_pct_threshold=self.regime_extreme_vol_atr_pct,
+            illiquid_volume_threshold=self.regime_illiquid_volume,
+            illiquid_depth_threshold=self.regime_illiquid_depth,
+            illiquid_spread_bps_threshold=self.regime_illiquid_spread_bps,
+        )
+
+    @property
+    def policy(self) -> EpsilonGreedy:
+        """How to choose among the eligible strategies."""
+        return EpsilonGreedy(
+            base_epsilon=self.meta_strategy_epsilon,
+            epsilon_min=self.meta_strategy_epsilon_min,
+            epsilon_decay=self.meta_strategy_epsilon_decay,
+            min_samples=self.meta_strategy_min_samples,
+            min_confidence_for_exploit=self.meta_strategy_min_confidence_for_exploit,
+            default_strategy=self.default_strategy,
+        )
+
+    @property
+    def selector(self) -> Selector:
+        """What chooses a strategy."""
+        return Selector(
+            self.all_profiles,
+            self.policy,
+            candidate_rule=self.meta_strategy_candidates,
+            default_strategy=self.default_strategy,
+            enabled=self.meta_strategy_enabled,
+        )
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Values of secrets from the files that `<NAME>_FILE` name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return _secret_from_file(field_name.upper()), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name.lower(): _secret_from_file(name) for name in _SECRETS}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _secret_from_file(variable: str) -> str | None:
+    path = os.environ.get(f"{variable}_FILE", "").strip()
+    if not path:
+        return None
+    if os.environ.get(variable, "").strip():
+        raise SettingsError(f"{variable}_FILE: {variable} is set, too; set only one of them")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise SettingsError(f"{variable}_FILE: cannot read {path}: {reason}") from None
+
+
+_VARIABLES = {name.upper() for name in Settings.model_fields}
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Args:
+        overrides: Values that win over both, by lower-case name.
+
+    Raises:
+        SettingsError: One line that names the variable, the problem and what is allowed.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    problem = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return problem
+    variable = str(first["loc"][0]).upper()
+    if variable in _SECRETS:
+        return f"{variable}: {problem}"
+    value = first["input"]
+    return f"{variable}: {problem[0].lower()}{problem[1:]}, was {value!r}".replace(
+        "input should be", "must be"
+    )
+
+
+def load_profiles(path: Path) -> tuple[StrategyProfile, ...]:
+    """Read `[[profiles]]` tables from a TOML file.
+
+    Raises:
+        SettingsError: One line that names the file, the profile and the field.
+    """
+    where = f"META_STRATEGY_PROFILES_FILE: {path}"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{where}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{where}: is no TOML file: {error}") from None
+    tables = content.get("profiles")
+    if not isinstance(tables, list) or not tables:
+        raise SettingsError(f"{where}: has no [[profiles]] tables")
+    found: dict[str, StrategyProfile] = {}
+    for number, table in enumerate(tables, 1):
+        if unknown := sorted(set(table) - set(StrategyProfile.model_fields)):
+            raise SettingsError(
+                f"{where}: profile {number}: {unknown[0]}: is no field of a profile"
+            )
+        base = STRATEGY_PROFILES.get(table.get("strategy_id", ""))
+        try:
+            profile = StrategyProfile.model_validate((base.model_dump() if base else {}) | table)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            problem = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(
+                f"{where}: profile {number}: {field + ': ' if field else ''}{problem}"
+            ) from None
+        if profile.strategy_id in found:
+            raise SettingsError(f"{where}: profile {number}: {profile.strategy_id} is there twice")
+        found[profile.strategy_id] = profile
+    return tuple(found.values())
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """List variables of this package's prefixes that it does not know, each as a warning."""
+    known = _VARIABLES | {f"{name}_FILE" for name in _SECRETS}
+    warnings = []
+    for name in sorted(names):
+        if name.startswith(("META_STRATEGY_", "REGIME_")) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            warnings.append(f"{name}: is no setting; the nearest is {nearest[0]}")
+    return warnings

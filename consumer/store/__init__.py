@@ -1,0 +1,1 @@
+"""Where partition states are kept."""

@@ -1,0 +1,10 @@
+-- Begins a rewrite: deletes all of a partition and leaves the writer's token in its watermark.
+-- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals
+-- ARGV: token, prefix of the rows' keys, then the fields and values of meta
+for _, name in ipairs(redis.call('HKEYS', KEYS[3])) do
+  redis.call('DEL', ARGV[2] .. name)
+end
+for i = 1, #KEYS do redis.call('DEL', KEYS[i]) end
+redis.call('HSET', KEYS[2], unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], 'rebuild', ARGV[1])
+return 1

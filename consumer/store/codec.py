@@ -1,0 +1,170 @@
+"""Partition states <-> the fields of Redis hashes and of snapshot files."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from consumer.domain.context import ContextKey
+from consumer.domain.open_decision import FoldedTrade, OpenDecision
+from consumer.domain.qtable import ArmStats
+from schemas import MarketRegime, Side
+
+_FIELDS = ("count", "ema_reward", "avg_reward", "win_count", "loss_count", "total_r")
+
+
+def number(value: float) -> str:
+    """Write a number with 17 significant digits: read back, it is the same to the last bit."""
+    return f"{value:.17g}"
+
+
+def arm_fields(strategy: str, stats: ArmStats) -> Iterator[tuple[str, str]]:
+    """Give the fields of one arm in its row's hash."""
+    values = (
+        str(stats.count),
+        number(stats.ema_reward),
+        number(stats.avg_reward),
+        str(stats.win_count),
+        str(stats.loss_count),
+        number(stats.total_r),
+    )
+    for name, value in zip(_FIELDS, values, strict=True):
+        yield f"{strategy}:{name}", value
+
+
+def decode_row(fields: Mapping[str, str]) -> dict[str, ArmStats]:
+    """Read a row's hash; fields that belong to no arm are passed over."""
+    strategies = [name.removesuffix(":count") for name in fields if name.endswith(":count")]
+    return {
+        strategy: ArmStats(
+            int(fields[f"{strategy}:count"]),
+            float(fields[f"{strategy}:ema_reward"]),
+            int(fields[f"{strategy}:win_count"]),
+            int(fields[f"{strategy}:loss_count"]),
+            float(fields[f"{strategy}:total_r"]),
+        )
+        for strategy in strategies
+    }
+
+
+def _dump(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def encode_context(context: ContextKey) -> str:
+    """Write a context so that a symbol with colons can be read back."""
+    return _dump(list(context))
+
+
+def decode_context(text: str) -> ContextKey:
+    """Read what `encode_context` wrote."""
+    account, symbol, regime, variant = orjson.loads(text)
+    return ContextKey(account, symbol, MarketRegime(regime), variant)
+
+
+def encode_decision(decision: OpenDecision, *, is_open: bool) -> str:
+    """Write a remembered decision."""
+    return _dump(
+        [
+            decision.sequence,
+            is_open,
+            decision.account,
+            decision.symbol,
+            decision.side,
+            decision.regime,
+            decision.variant,
+            decision.strategy,
+            decision.atr,
+            decision.atr_mult_sl,
+            decision.timestamp_ms,
+        ]
+    )
+
+
+def decode_decision(decision_id: str, text: str) -> tuple[OpenDecision, bool]:
+    """Read a remembered decision, and whether it is open."""
+    sequence, is_open, account, symbol, side, regime, variant, strategy, *numbers = orjson.loads(
+        text
+    )
+    atr, atr_mult_sl, timestamp_ms = numbers
+    decision = OpenDecision(
+        decision_id,
+        account,
+        symbol,
+        Side(side),
+        MarketRegime(regime),
+        variant,
+        strategy,
+        float(atr),
+        float(atr_mult_sl),
+        timestamp_ms,
+        sequence,
+    )
+    return decision, is_open
+
+
+def split_decisions(
+    decoded: Iterable[tuple[OpenDecision, bool]],
+) -> tuple[list[OpenDecision], list[OpenDecision]]:
+    """Part remembered decisions into open and closed ones."""
+    open_: list[OpenDecision] = []
+    closed: list[OpenDecision] = []
+    for decision, is_open in decoded:
+        (open_ if is_open else closed).append(decision)
+    return open_, closed
+
+
+def encode_decision_id(account: str, sequence: int) -> str:
+    """Write what belongs to the id of an answered signal."""
+    return f"{account}:{sequence}"
+
+
+def decode_decision_id(text: str) -> tuple[str, int]:
+    """Read what `encode_decision_id` wrote."""
+    account, sequence = text.split(":")
+    return account, int(sequence)
+
+
+def trade_field(account: str, trade_id: str) -> str:
+    """Name a counted trade; an account holds no colon, a trade id may."""
+    return f"{account}:{trade_id}"
+
+
+def encode_trade(trade: FoldedTrade) -> str:
+    """Write a counted trade."""
+    return _dump(
+        [
+            trade.sequence,
+            trade.symbol,
+            trade.regime,
+            trade.variant,
+            trade.strategy,
+            trade.reward,
+            trade.ordinal,
+            trade.revision,
+            trade.atr,
+            trade.atr_mult_sl,
+        ]
+    )
+
+
+def decode_trade(name: str, text: str) -> FoldedTrade:
+    """Read a counted trade."""
+    account, trade_id = name.split(":", 1)
+    sequence, symbol, regime, variant, strategy, reward, ordinal, revision, atr, atr_mult_sl = (
+        orjson.loads(text)
+    )
+    return FoldedTrade(
+        account,
+        trade_id,
+        symbol,
+        MarketRegime(regime),
+        variant,
+        strategy,
+        float(reward),
+        ordinal,
+        revision,
+        None if atr is None else float(atr),
+        float(atr_mult_sl),
+        sequence,
+    )

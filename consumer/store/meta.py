@@ -1,0 +1,69 @@
+"""What a partition's fold depends on: kept beside it, and compared before it is used."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consumer.domain.partition_state import FoldSettings
+from consumer.errors import RefusedError
+from consumer.store.codec import number
+from consumer.store.keys import LAYOUT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Identity of a view: the fold's settings and the logs it was made from.
+
+    Args:
+        fold: Settings of the fold.
+        partitions: Partition count of the input topics.
+        trades_topic: Name of the log of closed trades.
+        decisions_topic: Name of the log of decisions.
+    """
+
+    fold: FoldSettings
+    partitions: int
+    trades_topic: str
+    decisions_topic: str
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Give the fields of the `meta` hash, the fingerprint of the others among them."""
+        content = {
+            "layout": str(LAYOUT_VERSION),
+            "partitions": str(self.partitions),
+            "trades_topic": self.trades_topic,
+            "decisions_topic": self.decisions_topic,
+            "reward_unit": self.fold.reward_unit,
+            "alpha": number(self.fold.alpha),
+            "learn_exclude": ",".join(sorted(self.fold.learn_exclude)),
+            "decision_ttl_ms": str(self.fold.decision_ttl_ms),
+            "open_decisions_max": str(self.fold.open_decisions_max),
+            "dedupe_window": str(self.fold.dedupe_window),
+        }
+        return content | {"fingerprint": _fingerprint(content)}
+
+    def check(self, stored: Mapping[str, str], where: str) -> None:
+        """Compare a stored meta with this one.
+
+        Raises:
+            RefusedError: They differ; the message names the first field and the ways out.
+        """
+        for name, value in self.fields.items():
+            if stored.get(name) != value:
+                raise RefusedError(
+                    f"{where} was folded with {name}={stored.get(name, 'nothing')}, this worker "
+                    f"has {name}={value}: set it back, or run `meta-strategy qtable rebuild` to "
+                    "fold the logs anew"
+                    + (
+                        "; for a changed partition count run `meta-strategy topics migrate`"
+                        if name == "partitions"
+                        else ""
+                    )
+                )
+
+
+def _fingerprint(content: Mapping[str, str]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

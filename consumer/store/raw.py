@@ -1,0 +1,70 @@
+"""A partition as it is stored: hashes of text, and what they mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consumer.domain.context import ContextKey
+from consumer.domain.partition_state import Position, StoredPartition, Totals
+from consumer.domain.qtable import ArmStats
+from consumer.errors import RefusedError
+from consumer.store import codec
+
+
+@dataclass(frozen=True, slots=True)
+class RawPartition:
+    """The hashes of a partition as they are stored."""
+
+    watermark: dict[str, str]
+    meta: dict[str, str]
+    contexts: dict[str, str]
+    decisions: dict[str, str]
+    decision_ids: dict[str, str]
+    trades: dict[str, str]
+    totals: dict[str, str]
+    rows: dict[str, dict[str, str]]
+    """By the name of the context."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the state at a position: not absent, and not being written anew."""
+        return "decisions" in self.watermark and "trades" in self.watermark
+
+    def decode(self) -> StoredPartition:
+        """Read the state out of them.
+
+        Raises:
+            RefusedError: They are not what this package writes.
+        """
+        try:
+            return self._decode()
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise RefusedError(
+                f"the view in Redis cannot be read ({error}): run `meta-strategy qtable rebuild`"
+            ) from error
+
+    def _decode(self) -> StoredPartition:
+        open_, closed = codec.split_decisions(
+            codec.decode_decision(key, text) for key, text in self.decisions.items()
+        )
+        ids = []
+        for key, text in self.decision_ids.items():
+            account, number = codec.decode_decision_id(text)
+            ids.append((account, key, number))
+        rows: dict[ContextKey, Mapping[str, ArmStats]] = {
+            codec.decode_context(self.contexts[name]): codec.decode_row(fields)
+            for name, fields in self.rows.items()
+        }
+        return StoredPartition(
+            position=Position(int(self.watermark["decisions"]), int(self.watermark["trades"])),
+            totals=decode_totals(self.totals),
+            rows=rows,
+            open=open_,
+            closed=closed,
+            decision_ids=ids,
+            trades=[codec.decode_trade(name, text) for name, text in self.trades.items()],
+        )
+
+
+def decode_totals(fields: Mapping[str, str]) -> Totals:
+    """Read the hash of counters."""
+    return Totals(**{name: int(fields.get(name, 0)) for name in Totals.__slots__})

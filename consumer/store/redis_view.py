@@ -1,0 +1,332 @@
+"""The view in Redis: one slot a partition, one script a write."""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from time import perf_counter
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
+from consumer.errors import TransientError
+from consumer.ports import WriteAnswer
+from consumer.store import codec
+from consumer.store.keys import PartitionKeys, context_name
+from consumer.store.meta import Meta
+from consumer.store.raw import RawPartition
+from consumer.store.snapshot import Snapshot
+
+RedisClient = Redis | RedisCluster
+
+ANSWER_TIMEOUT_S = 0.5
+"""Longest wait for a command while serving: a decision must not hang on a frozen server."""
+BULK_TIMEOUT_S = 15.0
+"""Longest wait for a whole partition: tens of megabytes at the worst."""
+_PART = 5_000
+"""Entries of one part of a rewrite: some milliseconds of the server's single thread."""
+
+_WRITE, _CLEAR, _READ = (
+    resources.files("consumer.store").joinpath(f"{name}.lua").read_text()
+    for name in ("write", "clear", "read")
+)
+
+
+def connect(url: str, *, cluster: bool, timeout_s: float = ANSWER_TIMEOUT_S) -> RedisClient:
+    """Make a client that answers or fails in time; nothing is sent yet.
+
+    It never retries by itself: only the view knows which of its commands may be repeated.
+    """
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if cluster:
+        return RedisCluster.from_url(url, **options)
+    return Redis.from_url(url, **options)
+
+
+@dataclass(slots=True)
+class HashDelta:
+    """Fields of one hash to set and to delete."""
+
+    sets: dict[str, str] = field(default_factory=dict)
+    deletes: list[str] = field(default_factory=list)
+
+    def put(self, name: str, value: str | None) -> None:
+        """Set a field, or delete it when there is no value."""
+        if value is None:
+            self.deletes.append(name)
+        else:
+            self.sets[name] = value
+
+    def __len__(self) -> int:
+        return len(self.sets) + len(self.deletes)
+
+    def arguments(self) -> Iterator[str]:
+        """Give it as the script takes it."""
+        yield str(len(self.sets))
+        for name, value in self.sets.items():
+            yield name
+            yield value
+        yield str(len(self.deletes))
+        yield from self.deletes
+
+    def parts(self, size: int) -> Iterator["HashDelta"]:
+        """Cut the sets into pieces of at most `size` fields."""
+        items = list(self.sets.items())
+        for start in range(0, len(items), size):
+            yield HashDelta(dict(items[start : start + size]))
+
+
+@dataclass(slots=True)
+class RedisDelta:
+    """A prepared write."""
+
+    partition: int
+    since: Position
+    position: Position
+    contexts: HashDelta = field(default_factory=HashDelta)
+    decisions: HashDelta = field(default_factory=HashDelta)
+    decision_ids: HashDelta = field(default_factory=HashDelta)
+    trades: HashDelta = field(default_factory=HashDelta)
+    totals: HashDelta = field(default_factory=HashDelta)
+    rows: dict[str, HashDelta] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return sum(len(h) for h in (self.decisions, self.decision_ids, self.trades)) + len(
+            self.rows
+        )
+
+    @property
+    def hashes(self) -> list[HashDelta]:
+        """Give the fixed hashes in the order of the script's keys."""
+        return [self.contexts, self.decisions, self.decision_ids, self.trades, self.totals]
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+class RedisView:
+    """States of all partitions in Redis; see the View port.
+
+    Args:
+        client: For the quick commands.
+        bulk: For whole partitions; a longer time limit.
+        prefix: What every key starts with.
+        meta: What the fold depends on.
+        observe: Told the duration of each round trip [s].
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        bulk: RedisClient,
+        *,
+        prefix: str,
+        meta: Meta,
+        observe: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._bulk = bulk
+        self._prefix = prefix
+        self.meta = meta
+        self._observe = observe
+        self._shas: dict[tuple[int, str], str] = {}
+
+    def keys(self, partition: int) -> PartitionKeys:
+        """Name the keys of a partition."""
+        return PartitionKeys(self._prefix, partition)
+
+    async def _run(
+        self, client: RedisClient, script: str, keys: Sequence[str], arguments: Iterable[str]
+    ) -> Any:
+        cached = (id(client), script)
+        arguments = list(arguments)
+        started = perf_counter()
+        try:
+            if (sha := self._shas.get(cached)) is None:
+                sha = self._shas[cached] = str(await client.script_load(script))
+            try:
+                return await client.evalsha(sha, len(keys), *keys, *arguments)
+            except NoScriptError:  # a server that was restarted or failed over
+                await client.script_load(script)
+                return await client.evalsha(sha, len(keys), *keys, *arguments)
+        except RedisError as error:
+            raise _translated(error) from error
+        finally:
+            self._observe(perf_counter() - started)
+
+    # Reading
+
+    async def read_raw(self, partition: int) -> RawPartition:
+        """Read all hashes of a partition as they stand at one moment."""
+        keys = self.keys(partition)
+        found = await self._run(self._bulk, _READ, keys.fixed, [keys.row_prefix])
+        watermark, meta, contexts, decisions, decision_ids, trades, totals = map(_pairs, found[:7])
+        return RawPartition(
+            watermark=watermark,
+            meta=meta,
+            contexts=contexts,
+            decisions=decisions,
+            decision_ids=decision_ids,
+            trades=trades,
+            totals=totals,
+            rows=dict(zip(contexts, map(_pairs, found[7:]), strict=True)),
+        )
+
+    async def load(self, partition: int) -> StoredPartition | None:
+        """Read a partition's state; None when nothing, or nothing whole, is there.
+
+        Raises:
+            RefusedError: It was folded with other settings or from other topics.
+        """
+        raw = await self.read_raw(partition)
+        if not raw.is_whole:
+            return None
+        self.meta.check(raw.meta, f"partition {partition} in Redis")
+        return raw.decode()
+
+    async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
+        """Read where partitions stand, in one round trip; None where nothing whole is there."""
+        started = perf_counter()
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            for partition in partitions:
+                pipeline.hmget(self.keys(partition).watermark, ["decisions", "trades"])
+            answers = await pipeline.execute()
+        except RedisError as error:
+            raise _translated(error) from error
+        finally:
+            self._observe(perf_counter() - started)
+        return {
+            partition: None
+            if None in (decisions, trades)
+            else Position(int(decisions), int(trades))
+            for partition, (decisions, trades) in zip(partitions, answers, strict=True)
+        }
+
+    async def snapshot(self, partitions: int) -> Snapshot:
+        """Read all partitions, each as it stands at one moment; ones that are not whole are left out."""
+        found = {number: await self.read_raw(number) for number in range(partitions)}
+        return Snapshot({number: raw for number, raw in found.items() if raw.is_whole})
+
+    # Writing
+
+    def prepare(self, partition: int, state: PartitionState, since: Position) -> RedisDelta:
+        """Take a state's changes as a write; `since` is where the view is known to stand."""
+        keys = self.keys(partition)
+        changes = state.take_changes()
+        delta = RedisDelta(
+            partition, since, state.position, totals=HashDelta(_totals_fields(state))
+        )
+        for context, strategy in changes.arms:
+            row = delta.rows.setdefault(keys.row(context), HashDelta())
+            row.sets.update(codec.arm_fields(strategy, state.rows[context][strategy]))
+            delta.contexts.sets[context_name(context)] = codec.encode_context(context)
+        for decision_id in changes.decisions:
+            if decision := state.open.get(decision_id):
+                value = codec.encode_decision(decision, is_open=True)
+            elif decision := state.closed.get(decision_id):
+                value = codec.encode_decision(decision, is_open=False)
+            else:
+                value = None
+            delta.decisions.put(decision_id, value)
+        for account, decision_id in changes.decision_ids:
+            number = state.decision_ids[account].get(decision_id)
+            delta.decision_ids.put(
+                decision_id, None if number is None else codec.encode_decision_id(account, number)
+            )
+        for account, trade_id in changes.trades:
+            trade = state.trades[account].get(trade_id)
+            delta.trades.put(
+                codec.trade_field(account, trade_id),
+                None if trade is None else codec.encode_trade(trade),
+            )
+        return delta
+
+    async def write(self, delta: RedisDelta) -> WriteAnswer:
+        """Apply a write if the view stands within its positions."""
+        return await self._write(self._client, delta, token="", last=True)
+
+    async def _write(
+        self, client: RedisClient, delta: RedisDelta, *, token: str, last: bool
+    ) -> WriteAnswer:
+        keys = [*self.keys(delta.partition).fixed, *delta.rows]
+        arguments = [
+            self.meta.fields["fingerprint"],
+            token,
+            "1" if last else "0",
+            *map(str, delta.since),
+            *map(str, delta.position),
+        ]
+        for hash_delta in [*delta.hashes, *delta.rows.values()]:
+            arguments.extend(hash_delta.arguments())
+        code, _, _ = await self._run(client, _WRITE, keys, arguments)
+        return WriteAnswer(code)
+
+    async def rewrite(self, delta: RedisDelta) -> WriteAnswer:
+        """Replace all that is there by a write that holds everything; not whole until its end."""
+        keys = self.keys(delta.partition)
+        token = secrets.token_hex(8)
+        meta = [text for pair in self.meta.fields.items() for text in pair]
+        await self._run(self._bulk, _CLEAR, keys.fixed, [token, keys.row_prefix, *meta])
+        for part in _parts(delta):
+            answer = await self._write(self._bulk, part, token=token, last=False)
+            if answer is not WriteAnswer.APPLIED:
+                return answer
+        end = _empty(delta)
+        end.totals = delta.totals
+        return await self._write(self._bulk, end, token=token, last=True)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+        await self._bulk.aclose()
+
+
+def _totals_fields(state: PartitionState) -> dict[str, str]:
+    fields = {name: str(getattr(state.totals, name)) for name in Totals.__slots__}
+    return fields | {"open": str(len(state.open))}  # for pages, which cannot count them cheaply
+
+
+def _empty(delta: RedisDelta) -> RedisDelta:
+    return RedisDelta(delta.partition, delta.since, delta.position)
+
+
+def _parts(delta: RedisDelta) -> Iterator[RedisDelta]:
+    for name in ("contexts", "decisions", "decision_ids", "trades"):
+        for piece in getattr(delta, name).parts(_PART):
+            part = _empty(delta)
+            setattr(part, name, piece)
+            yield part
+    rows = list(delta.rows.items())
+    # a row has some forty fields
+    for start in range(0, len(rows), _PART // 40):
+        part = _empty(delta)
+        part.rows = dict(rows[start : start + _PART // 40])
+        yield part
+
+
+def describe(error: BaseException) -> str:
+    """Say what an error says; its class, when that is nothing."""
+    return str(error) or type(error).__name__
+
+
+def _translated(error: RedisError) -> Exception:
+    if isinstance(error, RedisConnectionError | RedisTimeoutError):
+        return TransientError(f"Redis does not answer: {describe(error)}")
+    # busy loading, read-only replica, out of memory, cluster down: all pass or need an operator,
+    # and none may end the process while decisions can go on from memory
+    return TransientError(f"Redis refuses: {error}")

@@ -1,0 +1,126 @@
+"""Partition states in a JSON file: an export, and what a clean stop leaves behind."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from consumer.domain.partition_state import StoredPartition
+from consumer.errors import RefusedError
+from consumer.store.raw import RawPartition
+
+_Fields = dict[str, str]
+_Number = Annotated[int, Field(ge=0)]
+
+
+class _Partition(BaseModel):
+    """The hashes of one partition, as they are in Redis."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    watermark: _Fields
+    meta: _Fields
+    contexts: _Fields
+    decisions: _Fields
+    decision_ids: _Fields
+    trades: _Fields
+    totals: _Fields
+    rows: dict[str, _Fields]
+
+
+class _File(BaseModel):
+    """A snapshot file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["meta-strategy-snapshot"]
+    version: Literal[1]
+    partitions: dict[_Number, _Partition]
+
+
+class Snapshot:
+    """States by partition, each with its watermark, so that the logs can be folded on from it."""
+
+    def __init__(self, partitions: Mapping[int, RawPartition]) -> None:
+        self.partitions = dict(partitions)
+
+    def get(self, partition: int) -> StoredPartition | None:
+        """Give the state of a partition; None when it is not in the file.
+
+        Raises:
+            RefusedError: The file holds what this package does not write.
+        """
+        raw = self.partitions.get(partition)
+        return None if raw is None or not raw.is_whole else raw.decode()
+
+    def check(self, meta: Any) -> None:
+        """Compare what its folds depend on with this worker's.
+
+        Raises:
+            RefusedError: They differ.
+        """
+        for number, raw in self.partitions.items():
+            meta.check(raw.meta, f"partition {number} in the state file")
+
+    def save(self, path: Path) -> None:
+        """Write the file in one step: a crash leaves the old one, or none.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        content = {
+            "format": "meta-strategy-snapshot",
+            "version": 1,
+            "partitions": {
+                str(number): {name: getattr(raw, name) for name in RawPartition.__slots__}
+                for number, raw in sorted(self.partitions.items())
+            },
+        }
+        write_in_one_step(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_in_one_step(path: Path, text: str) -> None:
+    """Replace a file by another, so that a reader or a crash sees the old or the new one whole.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot file.
+
+    Raises:
+        RefusedError: It cannot be read, or is none; one line that says why.
+    """
+    try:
+        parsed = _File.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RefusedError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RefusedError(
+            f"{path}: is no snapshot: {field or 'content'}: {first['msg']}"
+        ) from None
+    return Snapshot(
+        {
+            number: RawPartition(**{name: getattr(part, name) for name in RawPartition.__slots__})
+            for number, part in parsed.partitions.items()
+        }
+    )

@@ -1,0 +1,112 @@
+"""The whole table as it stands in Redis, for pages and commands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis.exceptions import RedisError
+
+from consumer.domain.context import ContextKey
+from consumer.domain.open_decision import OpenDecision
+from consumer.domain.partition_state import Totals
+from consumer.domain.qtable import ArmStats
+from consumer.errors import TransientError
+from consumer.store import codec
+from consumer.store.keys import PartitionKeys
+from consumer.store.raw import decode_totals
+from consumer.store.redis_view import RedisClient
+
+_ROWS_A_TRIP = 500
+"""Rows of one round trip: some milliseconds of work between two looks at the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All contexts of all partitions, and their counters."""
+
+    rows: Mapping[ContextKey, Mapping[str, ArmStats]]
+    totals: Sequence[Totals]
+    open_decisions: int
+
+
+class TableReader:
+    """Reads the whole table; not one moment's, since partitions are read one after the other.
+
+    Args:
+        client: Any client of the view's Redis.
+        prefix: What every key starts with.
+        partitions: Partition count of the input topics.
+    """
+
+    def __init__(self, client: RedisClient, prefix: str, partitions: int) -> None:
+        self._client = client
+        self._keys = [PartitionKeys(prefix, number) for number in range(partitions)]
+
+    async def table(self, symbol: str | None = None) -> Table:
+        """Read all contexts, or those of one symbol.
+
+        Raises:
+            TransientError: Redis does not answer.
+        """
+        rows: dict[ContextKey, Mapping[str, ArmStats]] = {}
+        totals: list[Totals] = []
+        open_decisions = 0
+        try:
+            for keys in self._keys:
+                counters = await self._all(keys.totals)
+                totals.append(decode_totals(counters))
+                open_decisions += int(counters.get("open", 0))
+                contexts = [
+                    context
+                    for text in (await self._all(keys.contexts)).values()
+                    if (context := codec.decode_context(text)).symbol == (symbol or context.symbol)
+                ]
+                for start in range(0, len(contexts), _ROWS_A_TRIP):
+                    part = contexts[start : start + _ROWS_A_TRIP]
+                    pipeline = self._client.pipeline(transaction=False)
+                    for context in part:
+                        pipeline.hgetall(keys.row(context))
+                    found = await pipeline.execute()
+                    rows |= {c: codec.decode_row(f) for c, f in zip(part, found, strict=True)}
+        except RedisError as error:
+            raise TransientError(f"Redis does not answer: {error}") from error
+        return Table(rows, totals, open_decisions)
+
+    async def _all(self, key: str) -> dict[str, str]:
+        # the client decodes: what its types cannot know
+        return cast("dict[str, str]", await self._client.hgetall(key))
+
+    async def open_decisions(self, limit: int) -> list[OpenDecision]:
+        """Read the newest open decisions.
+
+        Raises:
+            TransientError: Redis does not answer.
+        """
+        found: list[OpenDecision] = []
+        try:
+            for keys in self._keys:
+                part: list[OpenDecision] = []
+                async for decision_id, text in self._client.hscan_iter(keys.decisions, count=1_000):
+                    decision, is_open = codec.decode_decision(decision_id, text)
+                    if is_open:
+                        part.append(decision)
+                part.sort(key=lambda d: d.timestamp_ms, reverse=True)
+                found += part[:limit]
+        except RedisError as error:
+            raise TransientError(f"Redis does not answer: {error}") from error
+        found.sort(key=lambda d: d.timestamp_ms, reverse=True)
+        return found[:limit]
+
+
+def describe_decision(decision: OpenDecision) -> dict[str, Any]:
+    """Describe an open decision."""
+    return {
+        "decision_id": decision.decision_id,
+        "account": decision.account,
+        "symbol": decision.symbol,
+        "side": str(decision.side),
+        "regime": str(decision.regime),
+        "strategy": decision.strategy,
+        "atr": decision.atr,
+        "timestamp_ms": decision.timestamp_ms,
+    }

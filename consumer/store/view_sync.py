@@ -1,0 +1,182 @@
+"""Keeps the view of one partition up with its state in memory."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic
+
+from consumer.domain.partition_state import PartitionState, Position
+from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.ports import Clock, D, View, WriteAnswer
+
+_FIRST_BACKOFF_S = 0.05
+_LAST_BACKOFF_S = 1.0  # a server that is back is used within a second
+_DEGRADED_AFTER_S = 2.0
+"""Two heartbeats without a word of the view make a decision degraded."""
+REWRITE_FROM = 20_000
+"""Changes from which a write is a rewrite: one script call of that size takes the server about
+50 ms, in which it answers nobody."""
+
+
+class ViewSync(Generic[D]):
+    """Writes what a state's folds changed, in the background, and notices when the view lost it.
+
+    Only committed states are written: `begin_step` and `end_step` enclose what is not committed
+    yet. Writes are idempotent, so each is repeated until it is answered.
+
+    Args:
+        view: Where to write.
+        partition: Whose state it is.
+        state: What to write; at the position `since` it is the same as the view.
+        since: Where the view stands; None when nothing whole is there.
+        clock: For the age of the last confirmation.
+        on_rewind: Called each time the view turns out to have lost writes.
+    """
+
+    def __init__(
+        self,
+        view: View[D],
+        partition: int,
+        state: PartitionState,
+        *,
+        since: Position | None,
+        clock: Clock,
+        on_rewind: Callable[[], None],
+    ) -> None:
+        self._view = view
+        self._partition = partition
+        self._state = state
+        self._clock = clock
+        self._on_rewind = on_rewind
+        self.since = since or Position()
+        self._is_lost = since is None
+        self._is_failing = False
+        self._confirmed_at = clock.monotonic()
+        self._wake = asyncio.Event()
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+        self._is_written = asyncio.Event()
+        if self._is_lost or len(state.changes):
+            self._wake.set()
+
+    # What the partition asks
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the view did not answer, or has to be written anew: closed trades wait then."""
+        return self._is_failing or self._is_lost
+
+    @property
+    def age_s(self) -> float:
+        """Time since the view last confirmed to stand where it should [s]."""
+        return self._clock.monotonic() - self._confirmed_at
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether decisions are made from a table that the view has not confirmed lately."""
+        return self.is_behind or self.age_s > _DEGRADED_AFTER_S
+
+    def begin_step(self) -> None:
+        """Say that the state is about to hold what is not committed."""
+        self._at_rest.clear()
+
+    def end_step(self) -> None:
+        """Say that all the state holds is committed."""
+        self._at_rest.set()
+        if self._state.position != self.since:
+            self._wake.set()
+
+    # The work
+
+    async def run(self) -> None:
+        """Write until cancelled.
+
+        Raises:
+            FencedError: Somebody else writes this partition.
+            RefusedError: The view belongs to other settings.
+        """
+        while True:
+            await self._wake.wait()
+            while not self._at_rest.is_set():
+                await self._at_rest.wait()
+            # no await from here to the prepared write: the state stands still
+            self._wake.clear()
+            rewrites = self._is_lost or len(self._state.changes) > REWRITE_FROM
+            if rewrites:
+                self._state.touch_all()
+            delta = self._view.prepare(self._partition, self._state, self.since)
+            await self._deliver(delta, rewrites=rewrites)
+            if self._state.position == self.since:
+                self._is_written.set()
+                self._is_written.clear()
+            else:
+                self._wake.set()
+
+    async def _deliver(self, delta: D, *, rewrites: bool) -> None:
+        backoff_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                if rewrites:
+                    answer = await self._view.rewrite(delta)
+                else:
+                    answer = await self._view.write(delta)
+            except TransientError:
+                self._is_failing = True
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
+                continue
+            self._is_failing = False
+            match answer:
+                case WriteAnswer.APPLIED | WriteAnswer.ALREADY_APPLIED:
+                    self.since = delta.position
+                    self._is_lost = False
+                    self._confirm()
+                    return
+                case WriteAnswer.REWOUND:
+                    self._lose()
+                    return
+                case WriteAnswer.OTHER_OWNER:
+                    raise FencedError(f"partition {self._partition}: the view has another writer")
+                case WriteAnswer.META_MISMATCH:
+                    raise RefusedError(
+                        f"partition {self._partition}: its view was folded with other settings by "
+                        "another worker meanwhile"
+                    )
+
+    def _confirm(self) -> None:
+        self._confirmed_at = self._clock.monotonic()
+
+    def _lose(self) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._on_rewind()
+        self._wake.set()
+
+    async def written(self) -> None:
+        """Wait until the view stands where the state does; the caller limits the time."""
+        while self._is_lost or self._state.position != self.since:
+            await self._is_written.wait()
+
+    # The heartbeat
+
+    def heard(self, position: Position | None, since: Position) -> None:
+        """Take a heartbeat's answer.
+
+        Args:
+            position: Where the view stood; None when nothing whole was there.
+            since: Where it was known to stand when it was asked.
+        """
+        if self._is_lost:
+            return  # being written anew: not whole until then
+        if (
+            position is None
+            or position.decisions < since.decisions
+            or position.trades < since.trades
+        ):
+            self._lose()
+            return
+        self._is_failing = False
+        self._confirm()
+
+    def not_heard(self) -> None:
+        """Take note that a heartbeat was not answered."""
+        self._is_failing = True

@@ -1,0 +1,99 @@
+"""Refused records: read, and sent again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from consumer.connection import KafkaConnection
+from consumer.errors import RefusedError, TransientError
+from consumer.stream.log_reader import LogReader
+from consumer.stream.topics import admin_client, log_bounds, partition_counts
+from consumer.stream.transaction import stop_within
+
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One refused record."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    error: str
+    ts: str
+    record: ConsumerRecord
+
+    @property
+    def original_headers(self) -> list[tuple[str, bytes]]:
+        """The headers it came with."""
+        return [(k, v) for k, v in self.record.headers if not k.startswith("dlq.")]
+
+
+def _parse(record: ConsumerRecord) -> DeadLetter:
+    headers = {k: (v or b"").decode(errors="replace") for k, v in record.headers}
+    return DeadLetter(
+        headers.get("dlq.topic", ""),
+        int(headers.get("dlq.partition", "-1")),
+        int(headers.get("dlq.offset", "-1")),
+        headers.get("dlq.reason", ""),
+        headers.get("dlq.error", ""),
+        headers.get("dlq.ts", ""),
+        record,
+    )
+
+
+async def read_dead_letters(connection: KafkaConnection, topic: str) -> AsyncIterator[DeadLetter]:
+    """Read all dead letters that are there now, partition by partition, oldest first.
+
+    Raises:
+        RefusedError: The topic is missing.
+        TransientError: Kafka does not answer.
+    """
+    async with admin_client(connection) as admin:
+        count = (await partition_counts(admin, [topic]))[topic]
+    if count is None:
+        raise RefusedError(f"topic {topic} is missing: run `meta-strategy topics create`")
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    bounds = await log_bounds(connection, partitions)
+    async with LogReader(connection, partitions) as reader:
+        for partition in partitions:
+            first, last = bounds[partition]
+            async for record in reader.read(partition, first, last):
+                yield _parse(record)
+
+
+async def resend(connection: KafkaConnection, letters: list[DeadLetter]) -> int:
+    """Send dead letters to the topics they came from, to the partitions of their keys.
+
+    The worker counts nothing twice: what it refused is not among what it has seen, and what was
+    answered meanwhile is a repeat.
+
+    Raises:
+        TransientError: Kafka does not answer; some may have been sent.
+    """
+    producer = AIOKafkaProducer(**connection.options(), enable_idempotence=True)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await producer.start()
+        futures = [
+            await producer.send(
+                letter.topic,
+                letter.record.value,
+                key=letter.record.key,
+                headers=letter.original_headers,
+            )
+            for letter in letters
+        ]
+        async with asyncio.timeout(_TIMEOUT_S):
+            await asyncio.gather(*futures)
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+    finally:
+        await stop_within(producer, 5.0)
+    return len(letters)

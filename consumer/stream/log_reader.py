@@ -1,0 +1,85 @@
+"""Reads stretches of a log, outside any group."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from consumer.connection import KafkaConnection
+from consumer.errors import TransientError
+from consumer.stream.transaction import stop_within
+
+_SILENCE_TIMEOUT_S = 30.0
+"""Longest wait for records that the broker said to have."""
+_POLL_MS = 200
+_FETCH_BYTES = 8 << 20  # a long log comes in few answers
+_MAX_RECORDS = 5_000  # some ten milliseconds of work between two looks at the loop
+
+
+class LogReader:
+    """A consumer without a group, for some partitions; an async context manager."""
+
+    def __init__(self, connection: KafkaConnection, partitions: Sequence[TopicPartition]) -> None:
+        self._partitions = partitions
+        self._consumer = AIOKafkaConsumer(
+            **connection.options(),
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=4 * _FETCH_BYTES,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._consumer.assign(list(self._partitions))
+        try:
+            async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+                await self._consumer.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            await stop_within(self._consumer, 2.0)
+            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await stop_within(self._consumer, 2.0)
+
+    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        """Give the first offset of a log and the one behind its last committed record."""
+        try:
+            async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+                first = await self._consumer.beginning_offsets([partition])
+                last = await self._consumer.end_offsets([partition])
+        except (KafkaError, TimeoutError) as error:
+            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        return first[partition], last[partition]
+
+    async def read(
+        self, partition: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[ConsumerRecord]:
+        """Give the committed records with offsets in [start, end), in order.
+
+        Raises:
+            TransientError: Kafka did not send them in time.
+        """
+        if start >= end:
+            return
+        try:
+            self._consumer.seek(partition, start)
+            while await self._consumer.position(partition) < end:
+                async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+                    before = await self._consumer.position(partition)
+                    records: list[ConsumerRecord] = []
+                    while not records and await self._consumer.position(partition) == before:
+                        found = await self._consumer.getmany(
+                            partition, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS
+                        )
+                        records = found.get(partition, [])
+                for record in records:
+                    if record.offset >= end:
+                        return
+                    yield record
+        except (KafkaError, TimeoutError) as error:
+            raise TransientError(f"Kafka: {error or type(error).__name__}") from error

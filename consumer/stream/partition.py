@@ -1,0 +1,221 @@
+"""The life of one partition: open, work off batch by batch, close."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord
+
+from consumer.errors import RefusedError, TransientError
+from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Sink
+
+_ASK_TIMEOUT_S = 10.0
+_POLL_MS = 200  # a stop is noticed within this
+_MAX_RECORDS = 1_000
+"""Records of a batch: some 30 ms of work, above which larger batches save little and answer late."""
+_REST_S = 0.1  # between two looks whether waiting records may be worked off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputTopics:
+    """Names of the topics a partition reads."""
+
+    signals: str
+    trades: str
+
+
+class PartitionWork(Protocol):
+    """What is done with a partition's records; used by one task."""
+
+    async def open(self, trades_offset: int) -> int:
+        """Bring the state up to date.
+
+        Args:
+            trades_offset: Up to which offset the group has worked off closed trades.
+
+        Returns:
+            The offset from which closed trades are to be read.
+        """
+
+    @property
+    def accepts_trades(self) -> bool:
+        """Whether closed trades may be worked off now; else they wait in their topic."""
+
+    @property
+    def accepts_signals(self) -> bool:
+        """Whether signals may be worked off now; else they wait in their topic."""
+
+    def step(
+        self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
+    ) -> Sequence[Batch]:
+        """Work off a batch; what it leads to is sent next."""
+
+    def committed(self, ends: Sequence[int | None]) -> None:
+        """Take note that the step is visible; `ends` as Sink.publish gives them."""
+
+    async def background(self) -> None:
+        """Do what goes on beside the batches, until cancelled."""
+
+    async def close(self, timeout_s: float) -> None:
+        """Finish what is worth finishing; the partition is given up."""
+
+
+class Partition:
+    """One partition of both input topics, from its assignment to its end.
+
+    Args:
+        number: Which partition.
+        consumer: Of the whole session; its records of this partition are read here alone.
+        topics: Names of the input topics.
+        make_sink: Gives a new sink; called at each opening.
+        work: What is done with the records.
+        start: Where a group without offsets starts in `signals`.
+        on_skipped: Told topic and count of records that retention deleted before they were read.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        consumer: AIOKafkaConsumer,
+        topics: InputTopics,
+        *,
+        make_sink: Callable[[], Sink],
+        work: PartitionWork,
+        start: Literal["earliest", "latest"],
+        on_skipped: Callable[[str, int], None],
+    ) -> None:
+        self.number = number
+        self.work = work
+        self.is_open = False
+        self._consumer = consumer
+        self._signals = TopicPartition(topics.signals, number)
+        self._trades = TopicPartition(topics.trades, number)
+        self._make_sink = make_sink
+        self._sink = make_sink()
+        self._start: Literal["earliest", "latest"] = start
+        self._on_skipped = on_skipped
+        self.positions: dict[TopicPartition, int] = {}
+        """The next offset to work off in each topic."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Open, then work off batches until `stop` is set; the batch in hand is finished first.
+
+        What it raises leaves the batch in hand invisible: its next owner reads it again.
+
+        Raises:
+            FencedError, TransientError: Give everything up and join anew.
+            RefusedError: The servers hold what does not fit.
+        """
+        background: asyncio.Task[None] | None = None
+        try:
+            await self._open()
+            background = asyncio.create_task(self.work.background())
+            self.is_open = True
+            while not stop.is_set():
+                if background.done():
+                    background.result()  # never returns by itself: raises why it ended
+                await self._serve()
+        finally:
+            self.is_open = False
+            if background is not None:
+                with contextlib.suppress(Exception):
+                    await self.work.close(timeout_s=1.0)
+                background.cancel()
+                await asyncio.wait({background})
+            await self._sink.stop()
+
+    # Opening, in this order and no other
+
+    async def _open(self) -> None:
+        await self._sink.start()  # shuts the former owner out: only now its offsets are final
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                partitions = [self._signals, self._trades]
+                first = await self._consumer.beginning_offsets(partitions)
+                last = await self._consumer.end_offsets(partitions)
+                committed = {p: await self._consumer.committed(p) for p in partitions}
+        except (KafkaError, TimeoutError) as error:
+            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        starts = {
+            p: self._start_of(p, committed[p], first[p], last[p])
+            for p in (self._signals, self._trades)
+        }
+        starts[self._trades] = max(await self.work.open(starts[self._trades]), first[self._trades])
+        for partition, offset in starts.items():
+            self._consumer.seek(partition, offset)
+            self._consumer.resume(partition)
+        self.positions = starts
+        self._committed: dict[TopicPartition, int] = {}
+
+    def _start_of(
+        self, partition: TopicPartition, committed: int | None, first: int, last: int
+    ) -> int:
+        if committed is None:
+            return first if self._start == "earliest" else last
+        if committed > last:
+            raise RefusedError(
+                f"{partition.topic}-{partition.partition}: the group stands at offset {committed}, "
+                f"the log ends at {last}: was the topic made anew? Use another KAFKA_GROUP_ID and "
+                "run `meta-strategy qtable rebuild`"
+            )
+        if committed < first:
+            self._on_skipped(partition.topic, first - committed)
+            return first
+        return committed
+
+    # Serving
+
+    async def _serve(self) -> None:
+        wanted = []
+        if self.work.accepts_trades:
+            wanted.append(self._trades)
+        if self.work.accepts_signals:
+            wanted.append(self._signals)
+        if not wanted:
+            await asyncio.sleep(_REST_S)
+            return
+        try:
+            found = await self._consumer.getmany(
+                *wanted, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS
+            )
+        except OffsetOutOfRangeError as error:
+            raise TransientError(f"records were deleted before they were read: {error}") from error
+        except KafkaError as error:
+            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        if not found:
+            return
+        batches = self.work.step(found.get(self._trades, ()), found.get(self._signals, ()))
+        offsets = {partition: records[-1].offset + 1 for partition, records in found.items()}
+        await self._publish(batches, offsets)
+
+    async def _publish(
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        started = time.perf_counter()
+        ends = await self._sink.publish(batches, offsets)
+        self.positions.update(offsets)
+        self._committed.update(offsets)
+        self.work.committed(ends)
+        if time.perf_counter() - started > SLOW_COMMIT_S:
+            await self._recycle()
+
+    async def _recycle(self) -> None:
+        """Take a new epoch, so that no delayed request of the old one can decide anything."""
+        await self._sink.stop()
+        self._sink = self._make_sink()
+        await self._sink.start()
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                for partition, offset in self._committed.items():
+                    found = await self._consumer.committed(partition)
+                    if found != offset:
+                        raise TransientError(
+                            f"{partition}: committed {offset}, found {found}: somebody else did"
+                        )
+        except (KafkaError, TimeoutError) as error:
+            raise TransientError(f"Kafka: {error or type(error).__name__}") from error

@@ -1,0 +1,243 @@
+"""The topics: made right, and checked before anything is read."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from consumer.connection import KafkaConnection
+from consumer.errors import RefusedError, TransientError
+from consumer.stream.transaction import stop_within
+
+_TIMEOUT_S = 30.0
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+"""The memory of the system: never compacted, never deleted (contract, section 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicNames:
+    """The topics by their part; `candles` may be empty."""
+
+    signals: str
+    trades: str
+    decisions: str
+    dead_letters: str
+    candles: str = ""
+
+    @property
+    def co_partitioned(self) -> list[str]:
+        """Topics in which one partition number owns a symbol."""
+        candles = [self.candles] if self.candles else []
+        return [self.signals, self.trades, self.decisions, *candles]
+
+    @property
+    def memory(self) -> list[str]:
+        """Topics from which the table can be folded anew."""
+        return [self.trades, self.decisions]
+
+
+@contextlib.asynccontextmanager
+async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Connect an admin client.
+
+    Raises:
+        TransientError: Kafka does not answer.
+    """
+    client = AIOKafkaAdminClient(**connection.options())
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await client.start()
+        yield client
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+    finally:
+        await client.close()
+
+
+async def partition_counts(
+    admin: AIOKafkaAdminClient, topics: Sequence[str]
+) -> dict[str, int | None]:
+    """Count the partitions of topics; None for one that is not there."""
+    found: dict[str, int | None] = dict.fromkeys(topics)
+    for description in await admin.describe_topics(list(topics)):
+        if description["error_code"] == 0:
+            found[description["topic"]] = len(description["partitions"])
+    return found
+
+
+async def topic_configs(
+    admin: AIOKafkaAdminClient, topics: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Read the settings of topics; one that may not be read is left out."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
+    found: dict[str, dict[str, str]] = {}
+    for response in await admin.describe_configs(resources):
+        for error_code, _, _, name, entries in response.resources:
+            if error_code == 0:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+async def check_topics(connection: KafkaConnection, names: TopicNames) -> int:
+    """Check that the topics fit each other, before anything is read.
+
+    Returns:
+        Their partition count.
+
+    Raises:
+        RefusedError: One is missing, counts differ, or one of the memory is compacted.
+        TransientError: Kafka does not answer.
+    """
+    async with admin_client(connection) as admin:
+        counts = await partition_counts(admin, [*names.co_partitioned, names.dead_letters])
+        if missing := [name for name, count in counts.items() if count is None]:
+            raise RefusedError(
+                f"topic {', '.join(missing)} is missing: run `meta-strategy topics create`"
+            )
+        wanted = {name: counts[name] for name in names.co_partitioned}
+        if len(set(wanted.values())) > 1:
+            text = ", ".join(f"{name} has {count}" for name, count in wanted.items())
+            raise RefusedError(
+                f"partition counts differ ({text}): one partition number must own a symbol "
+                "everywhere; run `meta-strategy topics create` while the smaller ones are empty, "
+                "else `meta-strategy topics migrate`"
+            )
+        configs = await topic_configs(admin, names.memory)
+    for name, config in configs.items():
+        if "compact" in config.get("cleanup.policy", ""):
+            raise RefusedError(
+                f"topic {name} is compacted: the table could not be folded from it again; set "
+                "cleanup.policy=delete and retention.ms=-1"
+            )
+        if config.get("message.timestamp.type") == "LogAppendTime":
+            raise RefusedError(
+                f"topic {name} has message.timestamp.type=LogAppendTime: ages go by the time that "
+                "the writer gave; set it to CreateTime"
+            )
+    return counts[names.signals] or 0
+
+
+async def create_topics(
+    connection: KafkaConnection,
+    names: TopicNames,
+    *,
+    partitions: int | None,
+    replication: int | None,
+) -> list[str]:
+    """Create what is missing, and let an empty topic that is too small grow.
+
+    Args:
+        connection: How to reach Kafka.
+        names: The topics.
+        partitions: Count wanted; that of the largest one there, else 8, when None.
+        replication: Copies of each; 3, or as many as there are brokers, when None.
+
+    Returns:
+        What was done, a line each.
+
+    Raises:
+        RefusedError: A topic holds records and has too few partitions.
+        TransientError: Kafka does not answer.
+    """
+    async with admin_client(connection) as admin:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        copies = min(3, brokers) if replication is None else replication
+        counts = await partition_counts(admin, [*names.co_partitioned, names.dead_letters])
+        there = [counts[name] or 0 for name in names.co_partitioned]
+        wanted = partitions or max(there) or 8
+        if max(there) > wanted:
+            largest = max(names.co_partitioned, key=lambda name: counts[name] or 0)
+            raise RefusedError(
+                f"topic {largest} has {max(there)} partitions already: Kafka takes none away; use "
+                "other names, or `meta-strategy topics migrate`"
+            )
+        return [
+            await _make_right(admin, connection, name, names, counts[name], wanted, copies)
+            for name in [*names.co_partitioned, names.dead_letters]
+        ]
+
+
+async def _make_right(
+    admin: AIOKafkaAdminClient,
+    connection: KafkaConnection,
+    name: str,
+    names: TopicNames,
+    count: int | None,
+    wanted: int,
+    copies: int,
+) -> str:
+    configs: dict[str, str] = dict(_FOREVER) if name in names.memory else {}
+    if copies >= 3:
+        configs["min.insync.replicas"] = "2"
+    if count is None:
+        await _create(admin, NewTopic(name, wanted, copies, topic_configs=configs))
+        return f"{name}: created with {wanted} partitions, {copies} copies"
+    text = f"{name}: has {count} partitions"
+    if count < wanted and name != names.dead_letters:
+        if await _holds_records(connection, name, count):
+            raise RefusedError(
+                f"topic {name} has {count} of {wanted} partitions and holds records, which growing "
+                "would part from their symbols: run `meta-strategy topics migrate`"
+            )
+        _raise_on_error(await admin.create_partitions({name: NewPartitions(wanted)}), name)
+        text = f"{name}: grew from {count} to {wanted} partitions"
+    if name in names.memory:
+        current = (await topic_configs(admin, [name])).get(name, {})
+        if any(current.get(key) != value for key, value in _FOREVER.items()):
+            await admin.alter_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, name, configs=configs)]
+            )
+            text += f"; set {', '.join(f'{k}={v}' for k, v in _FOREVER.items())}"
+    return text
+
+
+async def _create(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:
+    # another process may be faster: the counts are checked at every start
+    with contextlib.suppress(TopicAlreadyExistsError):
+        _raise_on_error(await admin.create_topics([topic]), topic.name)
+
+
+def _raise_on_error(response: object, name: str) -> None:
+    errors: Sequence[tuple[object, ...]] = (
+        getattr(response, "topic_errors", None)
+        or getattr(response, "topic_error_codes", None)
+        or ()
+    )
+    for entry in errors:
+        if entry[0] == name and entry[1] != 0:
+            error = for_code(entry[1])
+            message = entry[2] if len(entry) > 2 else ""
+            if error is TopicAlreadyExistsError:
+                raise error
+            raise RefusedError(f"topic {name}: {message or error.__name__}")
+
+
+async def _holds_records(connection: KafkaConnection, name: str, count: int) -> bool:
+    ends = await log_bounds(connection, [TopicPartition(name, n) for n in range(count)])
+    return any(last > 0 for _, last in ends.values())
+
+
+async def log_bounds(
+    connection: KafkaConnection, partitions: Sequence[TopicPartition]
+) -> Mapping[TopicPartition, tuple[int, int]]:
+    """Give the first offset of each log and the one behind its last record.
+
+    Raises:
+        TransientError: Kafka does not answer.
+    """
+    consumer = AIOKafkaConsumer(**connection.options(), enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await consumer.start()
+            first = await consumer.beginning_offsets(list(partitions))
+            last = await consumer.end_offsets(list(partitions))
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+    finally:
+        await stop_within(consumer, 2.0)
+    return {p: (first[p], last[p]) for p in partitions}

@@ -1,0 +1,263 @@
+"""Outputs and offsets of a batch, made visible together."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+)
+from aiokafka.producer import sender
+from aiokafka.structs import RecordMetadata
+
+from consumer.connection import KafkaConnection
+from consumer.errors import FencedError, TransientError
+
+START_TIMEOUT_S = 30.0
+"""Longest wait for a producer id: the client itself tries for ever."""
+COMMIT_TIMEOUT_S = 10.0
+"""Longest transaction: over it, its fate is unknown and the partition is given up."""
+SLOW_COMMIT_S = 1.0
+"""From here a request of this commit may still be under way and decide a later transaction of the
+same epoch (KAFKA-17754): a new epoch shuts it out."""
+_STOP_TIMEOUT_S = 2.0
+_RETRY_BACKOFF_MS = 2  # the default of 100 ms is longer than the whole transaction
+_TRANSACTION_TIMEOUT_MS = 20_000  # above COMMIT_TIMEOUT_S, so that no fate is decided behind us
+_MAX_BATCH_BYTES = 900_000  # a broker's limit is 1 MiB, overhead included
+
+# The first request of a transaction is refused until the broker has written the markers of the one
+# before; the client then waits this long, a module constant without an option. The pinned version
+# is tested for it (tests/unit/test_transaction.py).
+sender.BACKOFF_OVERRIDE = 0.002
+
+_FENCED = (
+    ProducerFenced,
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    OutOfOrderSequenceNumber,
+)
+
+
+class Batch(NamedTuple):
+    """Records for one partition of one topic."""
+
+    topic: str
+    partition: int | None
+    """None: chosen by key."""
+    records: Sequence[tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]]
+    """Key, value, headers and time [ms] of each."""
+
+
+class Sink(Protocol):
+    """Sends what a batch leads to; of one partition, used by one task."""
+
+    async def start(self) -> None:
+        """Get ready; from here on no earlier owner can commit anything.
+
+        Raises:
+            TransientError: Kafka did not answer in time.
+        """
+
+    async def publish(
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+    ) -> Sequence[int | None]:
+        """Send batches, and the group's offsets with them.
+
+        Returns:
+            For each batch the offset behind its last record; None for an empty one, or one that
+            was spread over partitions.
+
+        Raises:
+            FencedError: Somebody else owns the partition now, or it took too long.
+            TransientError: Kafka did not answer in time; it is unknown what is visible.
+        """
+
+    async def stop(self) -> None:
+        """Close the connections, within two seconds; what was not committed is aborted."""
+
+
+class _ProducerSink:
+    """What both guarantees share: one producer, ready-made record batches."""
+
+    def __init__(self, connection: KafkaConnection, group_id: str, client_id: str) -> None:
+        self._connection = connection
+        self._group_id = group_id
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            **self._connection.options(),
+            "client_id": self._client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+            "retry_backoff_ms": _RETRY_BACKOFF_MS,
+            "max_batch_size": _MAX_BATCH_BYTES,
+        }
+
+    async def start(self) -> None:
+        self._producer = AIOKafkaProducer(**self._options())
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._producer.start()
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, TimeoutError | KafkaError | OSError):
+                raise TransientError(
+                    f"no producer for {self._client_id}: {error or type(error).__name__}"
+                ) from error
+            raise
+
+    async def stop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await stop_within(producer, _STOP_TIMEOUT_S)
+
+    @property
+    def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise TransientError(f"{self._client_id}: its producer is stopped")
+        return self._producer
+
+    async def _send(self, batches: Sequence[Batch]) -> list[int | None]:
+        """Send batches and wait for their acknowledgement."""
+        producer = self._started
+        sent: list[list[asyncio.Future[RecordMetadata]]] = []
+        counts: list[int] = []
+        for batch in batches:
+            futures: list[asyncio.Future[RecordMetadata]] = []
+            count = 0
+            if batch.partition is None:
+                for key, value, headers, timestamp_ms in batch.records:
+                    futures.append(
+                        await producer.send(
+                            batch.topic,
+                            value,
+                            key=key,
+                            headers=headers,
+                            timestamp_ms=timestamp_ms,
+                        )
+                    )
+            elif batch.records:
+                builder = producer.create_batch()
+                for key, value, headers, timestamp_ms in batch.records:
+                    appended = builder.append(
+                        key=key, value=value, timestamp=timestamp_ms, headers=headers
+                    )
+                    if appended is None:  # full: begin the next one with this record
+                        futures.append(
+                            await producer.send_batch(
+                                builder, batch.topic, partition=batch.partition
+                            )
+                        )
+                        builder, count = producer.create_batch(), 0
+                        builder.append(
+                            key=key, value=value, timestamp=timestamp_ms, headers=headers
+                        )
+                    count += 1
+                builder.close()
+                futures.append(
+                    await producer.send_batch(builder, batch.topic, partition=batch.partition)
+                )
+            sent.append(futures)
+            counts.append(count)
+        # awaited before offsets are added: the broker refuses records of a transaction whose
+        # offsets are being added at that moment, and the client would wait and send them again
+        ends: list[int | None] = []
+        for batch, futures, count in zip(batches, sent, counts, strict=True):
+            results = await asyncio.gather(*futures)
+            is_one_partition = batch.partition is not None and results
+            ends.append(results[-1].offset + count if is_one_partition else None)
+        return ends
+
+
+async def stop_within(client: Any, timeout_s: float) -> None:
+    """Stop a client that may be stuck; when the time is over it is left to the end of the loop."""
+    stopping = asyncio.ensure_future(client.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=timeout_s)
+    if not done:
+        stopping.cancel()
+    elif not stopping.cancelled():
+        # a client that was fenced reports it again when it is stopped
+        with contextlib.suppress(KafkaError, AssertionError, OSError):
+            stopping.result()
+
+
+class TransactionalSink(_ProducerSink):
+    """Exactly once: outputs and offsets in one transaction.
+
+    The transactional id belongs to the partition, not to the worker: this client sends no group
+    generation with its offsets, so only the epoch of a shared id shuts a former owner out.
+    """
+
+    def __init__(self, connection: KafkaConnection, group_id: str, transactional_id: str) -> None:
+        super().__init__(connection, group_id, transactional_id)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            **super()._options(),
+            "transactional_id": self._client_id,
+            "transaction_timeout_ms": _TRANSACTION_TIMEOUT_MS,
+        }
+
+    async def publish(
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+    ) -> Sequence[int | None]:
+        """Send batches and offsets in one transaction; see Sink."""
+        producer = self._started
+        with _kafka_errors_translated(self._client_id):
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await producer.begin_transaction()
+                ends = await self._send(batches)
+                await producer.send_offsets_to_transaction(dict(offsets), self._group_id)
+                await producer.commit_transaction()
+        return ends
+
+
+class AtLeastOnceSink(_ProducerSink):
+    """At least once: outputs first, then offsets; a crash in between repeats the outputs.
+
+    A former owner is shut out by the group: it refuses offsets of an old generation.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        group_id: str,
+        client_id: str,
+        consumer: AIOKafkaConsumer,
+    ) -> None:
+        super().__init__(connection, group_id, client_id)
+        self._consumer = consumer
+
+    async def publish(
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+    ) -> Sequence[int | None]:
+        """Send batches, then commit offsets; see Sink."""
+        with _kafka_errors_translated(self._client_id):
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                ends = await self._send(batches)
+                await self._consumer.commit(dict(offsets))
+        return ends
+
+
+@contextlib.contextmanager
+def _kafka_errors_translated(name: str) -> Any:
+    try:
+        yield
+    except _FENCED as error:
+        raise FencedError(f"{name}: {type(error).__name__}") from error
+    except TimeoutError as error:
+        raise TransientError(f"{name}: no commit within {COMMIT_TIMEOUT_S:g} s") from error
+    except (KafkaError, AssertionError, OSError) as error:
+        # the client states its invariants as assertions: after one, nothing of it can be trusted
+        raise TransientError(f"{name}: {error or type(error).__name__}") from error

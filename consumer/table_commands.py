@@ -1,0 +1,158 @@
+"""The table as a whole: read, kept in a file, folded anew."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiokafka import TopicPartition
+
+from consumer.app import make_view, topic_names
+from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.summary import BestStrategy, entry
+from consumer.errors import RefusedError
+from consumer.ports import WriteAnswer
+from consumer.rebuild import catch_up
+from consumer.settings import Settings
+from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
+from consumer.store.snapshot import load_snapshot
+from consumer.store.table import TableReader
+from consumer.stream.groups import committed_offsets, has_members
+from consumer.stream.log_reader import LogReader
+from consumer.stream.topics import check_topics
+
+
+@asynccontextmanager
+async def _view(settings: Settings) -> AsyncIterator[tuple[RedisView, int]]:
+    partitions = await check_topics(settings.connection, topic_names(settings))
+    view = make_view(settings, partitions)
+    try:
+        yield view, partitions
+    finally:
+        await view.close()
+
+
+async def read_table(settings: Settings, symbol: str | None) -> list[BestStrategy]:
+    """Give the entries of the table, or of one symbol, in order."""
+    partitions = await check_topics(settings.connection, topic_names(settings))
+    client = connect(
+        settings.redis_url.get_secret_value(),
+        cluster=settings.redis_cluster,
+        timeout_s=BULK_TIMEOUT_S,
+    )
+    try:
+        reader = TableReader(client, settings.meta_strategy_key_prefix, partitions)
+        table = await reader.table(symbol)
+    finally:
+        await client.aclose()
+    order = list(settings.all_profiles)
+    return [
+        entry(context, strategy, row[strategy])
+        for context, row in sorted(table.rows.items(), key=lambda item: str(item[0]))
+        for strategy in sorted(row, key=lambda s: (order.index(s) if s in order else 99, s))
+    ]
+
+
+async def export_table(settings: Settings, path: Path) -> int:
+    """Write the table with its watermarks to a file; give the number of partitions in it.
+
+    Raises:
+        RefusedError: The file cannot be written.
+    """
+    async with _view(settings) as (view, partitions):
+        snapshot = await view.snapshot(partitions)
+    try:
+        snapshot.save(path)
+    except OSError as error:
+        raise RefusedError(f"{path}: {error.strerror}") from error
+    return len(snapshot.partitions)
+
+
+async def _refuse_while_served(settings: Settings) -> None:
+    if await has_members(settings.connection, settings.kafka_group_id):
+        raise RefusedError(
+            f"the group {settings.kafka_group_id} has members: stop the workers first, they would "
+            "write their own table over it"
+        )
+
+
+async def import_table(settings: Settings, path: Path) -> int:
+    """Replace the table by one from a file; give the number of partitions in it.
+
+    Raises:
+        RefusedError: It is no snapshot, was folded otherwise, or workers are running.
+    """
+    snapshot = load_snapshot(path)
+    async with _view(settings) as (view, partitions):
+        snapshot.check(view.meta)
+        if beyond := [n for n in snapshot.partitions if n >= partitions]:
+            raise RefusedError(f"{path}: has partition {beyond[0]}, the topics have {partitions}")
+        await _refuse_while_served(settings)
+        states = {
+            number: _restored(settings, snapshot.get(number)) for number in snapshot.partitions
+        }
+        for number, state in states.items():
+            await _rewrite(view, number, state)
+    return len(states)
+
+
+def _restored(settings: Settings, stored: StoredPartition | None) -> PartitionState:
+    state = _empty_state(settings)
+    if stored is not None:
+        state.restore(stored)
+    return state
+
+
+def _empty_state(settings: Settings) -> PartitionState:
+    return PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+
+
+async def _rewrite(view: RedisView, number: int, state: PartitionState) -> None:
+    state.touch_all()
+    answer = await view.rewrite(view.prepare(number, state, Position()))
+    if answer is not WriteAnswer.APPLIED:
+        raise RefusedError(f"partition {number}: somebody else is writing the table")
+
+
+async def rebuild_table(
+    settings: Settings,
+    *,
+    on_total: Callable[[int], None],
+    on_progress: Callable[[int], None],
+) -> list[str]:
+    """Fold the logs from their beginning and replace the table by it.
+
+    Closed trades are folded to where the group has worked them off, so that the workers go on
+    from there, dead letters included.
+
+    Returns:
+        What was folded, a line a partition.
+
+    Raises:
+        RefusedError: Workers are running.
+    """
+    async with _view(settings) as (view, partitions):
+        await _refuse_while_served(settings)
+        trades = [TopicPartition(settings.kafka_trade_closed_topic, n) for n in range(partitions)]
+        committed = await committed_offsets(settings.connection, settings.kafka_group_id, trades)
+        lines = []
+        for number, trades_log in enumerate(trades):
+            decisions_log = TopicPartition(settings.kafka_decisions_topic, number)
+            state = _empty_state(settings)
+            async with LogReader(settings.connection, [decisions_log, trades_log]) as reader:
+                for log in (decisions_log, trades_log):
+                    first, last = await reader.bounds(log)
+                    on_total(last - first)
+                found = await catch_up(
+                    state,
+                    reader,
+                    decisions_log,
+                    trades_log,
+                    trades_offset=committed.get(trades_log),
+                    on_progress=on_progress,
+                )
+            await _rewrite(view, number, state)
+            lines.append(
+                f"partition {number}: {found.decisions} decisions and {found.trades} closed trades "
+                f"folded, {sum(map(len, state.rows.values()))} entries"
+            )
+    return lines

@@ -1,0 +1,156 @@
+"""Log lines (contract, section 8): one constructor, one place for each text."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import structlog
+
+from consumer.decide import Decision
+from consumer.domain.partition_state import FoldResult
+from schemas import TradeClosed
+
+LogRecords = Literal["all", "sampled", "off"]
+
+_SAMPLE_EVERY = 100
+"""With LOG_RECORDS=sampled one record in so many is logged: enough to see life, cheap at any rate."""
+
+Logger = structlog.typing.FilteringBoundLogger
+
+
+def make_logger(level: str, log_format: Literal["console", "json"]) -> Logger:
+    """Make the worker's logger; it writes to standard error and never blocks on formatting.
+
+    Args:
+        level: Lines below it cost no formatting.
+        log_format: `console` for people, `json` for machines.
+    """
+    renderer: Any
+    if log_format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    logger: Logger = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        cache_logger_on_first_use=True,
+    )
+    # the clients' own lines, so that a reason they only log is not lost
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s"
+    )
+    for noisy in ("aiokafka", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    return logger
+
+
+class RecordLog:
+    """Lines of single decisions and rewards.
+
+    Args:
+        logger: Where they go.
+        records: `all`, `sampled` (one in a hundred) or `off`.
+    """
+
+    def __init__(self, logger: Logger, records: LogRecords) -> None:
+        self._logger = logger
+        enabled = records != "off" and logger.is_enabled_for(logging.INFO)
+        self._every = 0 if not enabled else 1 if records == "all" else _SAMPLE_EVERY
+        self._decisions = 0
+        self._rewards = 0
+
+    def decision(self, decision: Decision) -> None:
+        """Write the two lines of a decision."""
+        if not self._every:
+            return
+        self._decisions += 1
+        if self._decisions % self._every:
+            return
+        symbol, regime, choice = decision.signal.symbol, decision.regime, decision.choice
+        fields = {
+            "account": decision.account,
+            "symbol": symbol,
+            "signal_id": decision.signal.signal_id,
+            "decision_id": decision.decision_id,
+            "regime": str(regime.regime),
+        }
+        self._logger.info(
+            f"[REGIME] {symbol}: {regime.regime.name} (conf={regime.confidence:.0%}) - "
+            f"{regime.reasoning}",
+            **fields,
+        )
+        self._logger.info(
+            f"[STRATEGY] {symbol}: {decision.profile.name} (explore={decision.is_exploration}, "
+            f"conf={choice.confidence:.0%}) - {choice.reasoning}",
+            **fields,
+            strategy=str(choice.arm),
+            mode=str(choice.mode),
+            propensity=choice.propensity,
+            table_offset=decision.table_offset,
+        )
+
+    def reward(self, trade: TradeClosed, result: FoldResult) -> None:
+        """Write the line of a reward."""
+        if not self._every or result.context is None:
+            return
+        self._rewards += 1
+        if self._rewards % self._every:
+            return
+        stats = result.stats
+        self._logger.info(
+            f"[RL UPDATE] {trade.symbol} {result.context.regime} {result.strategy}: "
+            f"R={result.reward:+.2f}, EMA={stats.ema_reward:.2f}, count={stats.count}, "
+            f"WR={stats.win_rate:.1%}",
+            account=result.context.account,
+            symbol=trade.symbol,
+            trade_id=trade.trade_id,
+            regime=str(result.context.regime),
+            strategy=str(result.strategy),
+            outcome=result.outcome,
+            reward_r=result.reward,
+        )
+
+
+def started(logger: Logger, *, enabled: bool, epsilon: float, alpha: float, **fields: Any) -> None:
+    """Write the line of a start."""
+    word = "Enabled" if enabled else "Disabled"
+    logger.info(
+        f"[META-STRATEGY] {word} - epsilon={epsilon:.0%}, alpha={alpha:.0%}",
+        epsilon=epsilon,
+        alpha=alpha,
+        **fields,
+    )
+
+
+class Throttle:
+    """Lets a line through once an interval for each key, and counts the ones it held back.
+
+    Args:
+        interval_s: Time between two lines of a key [s].
+        monotonic: The clock [s].
+    """
+
+    def __init__(self, interval_s: float, monotonic: Callable[[], float]) -> None:
+        self._interval_s = interval_s
+        self._monotonic = monotonic
+        self._last: dict[object, float] = {}
+        self._held: dict[object, int] = {}
+
+    def admit(self, key: object) -> Mapping[str, int] | None:
+        """Give the fields to add when the line may go, None when it is held back."""
+        now = self._monotonic()
+        if now - self._last.get(key, float("-inf")) < self._interval_s:
+            self._held[key] = self._held.get(key, 0) + 1
+            return None
+        self._last[key] = now
+        held = self._held.pop(key, 0)
+        return {"held_back": held} if held else {}

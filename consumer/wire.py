@@ -1,0 +1,258 @@
+"""Bytes <-> messages: the only module of the worker's way that knows the encoding."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import orjson
+from pydantic import ValidationError
+
+from consumer.decide import Decision
+from consumer.domain.open_decision import OpenDecision
+from consumer.errors import BadMessageError
+from consumer.ports import Record
+from schemas import (
+    MAX_MESSAGE_BYTES,
+    SCHEMA_VERSION,
+    DeadLetterCode,
+    MarketRegime,
+    Message,
+    Side,
+    Signal,
+    TradeClosed,
+    format_time_ms,
+)
+
+Headers = Sequence[tuple[str, bytes]]
+
+_MAX_KEY_BYTES = 64 * 1024
+_MAX_HEADER_BYTES = 256 * 1024
+"""Key and headers of a dead letter are cut here: with 64 KiB of value it stays well below the
+broker's usual limit of 1 MiB a record; a record that cannot be sent would stop its partition."""
+
+M = TypeVar("M", bound=Message)
+
+
+class OutRecord(NamedTuple):
+    """A record to be sent."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+def decode_signal(record: Record) -> Signal:
+    """Read a record of `signals`.
+
+    Raises:
+        BadMessageError: With the code and the field for its dead letter.
+    """
+    signal = _decode(record, Signal)
+    _check_key(record, signal.symbol)
+    return signal
+
+
+def decode_trade(record: Record) -> TradeClosed:
+    """Read a record of `trade-closed`.
+
+    Raises:
+        BadMessageError: With the code and the field for its dead letter.
+    """
+    trade = _decode(record, TradeClosed)
+    _check_key(record, trade.symbol)
+    return trade
+
+
+def _decode(record: Record, model: type[M]) -> M:
+    value = record.value
+    if value is None:
+        raise BadMessageError(DeadLetterCode.INVALID_JSON, "value: is missing (a tombstone)")
+    if len(value) > MAX_MESSAGE_BYTES:
+        raise BadMessageError(
+            DeadLetterCode.TOO_LARGE,
+            f"value: has {len(value)} bytes, at most {MAX_MESSAGE_BYTES} are accepted",
+        )
+    try:
+        content = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise BadMessageError(
+            DeadLetterCode.INVALID_JSON, f"value: is not JSON in UTF-8: {error}"
+        ) from None
+    except RecursionError:
+        raise BadMessageError(DeadLetterCode.INVALID_JSON, "value: is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise BadMessageError(DeadLetterCode.INVALID_JSON, "value: is not a JSON object")
+    version = content.get("schema_version")
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise BadMessageError(
+            DeadLetterCode.UNSUPPORTED_VERSION,
+            f"schema_version: is {version}, the newest known is {SCHEMA_VERSION}",
+        )
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise BadMessageError(DeadLetterCode.INVALID_MESSAGE, one_line(error)) from None
+
+
+def one_line(error: ValidationError) -> str:
+    """Say in one line which field is wrong first, and what is allowed."""
+    first, *others = error.errors(include_url=False, include_input=False, include_context=False)
+    field = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]
+    ).removeprefix(".")
+    problem = first["msg"].removeprefix("Value error, ")
+    text = f"{field}: {problem}" if field else problem
+    if others:
+        text += f" (and {len(others)} more)"
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    return text.encode("unicode_escape").decode() if not text.isprintable() else text
+
+
+def _check_key(record: Record, symbol: str) -> None:
+    if record.key == symbol.encode():
+        return
+    problem = "is missing" if record.key is None else "is not the symbol"
+    raise BadMessageError(
+        DeadLetterCode.SYMBOL_KEY_MISMATCH, f"key: {problem}; it must be {symbol}"
+    )
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """Find a header; the first one counts."""
+    return next((value for key, value in headers if key == name), None)
+
+
+def encode_decision(decision: Decision, source: Record, policy: str, version: str) -> OutRecord:
+    """Write a decision as a record of `strategy-decisions`."""
+    signal, choice, regime = decision.signal, decision.choice, decision.regime
+    profile, levels, market = decision.profile, decision.levels, decision.signal.market
+    value = orjson.dumps(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "decision_id": decision.decision_id,
+            "signal_id": signal.signal_id,
+            "account": decision.account,
+            "symbol": signal.symbol,
+            "side": signal.side,
+            "timeframe": signal.timeframe,
+            "signal_ts": format_time_ms(signal.ts),
+            "ts": format_time_ms(decision.ts_ms),
+            "regime": regime.regime,
+            "regime_confidence": regime.confidence,
+            "regime_reasoning": regime.reasoning,
+            "strategy": choice.arm,
+            "strategy_name": profile.name,
+            "is_exploration": decision.is_exploration,
+            "confidence": choice.confidence,
+            "reasoning": choice.reasoning,
+            "mode": choice.mode,
+            "policy": policy,
+            "policy_version": version,
+            "propensity": choice.propensity,
+            "propensities": choice.propensities,
+            "source": {
+                "topic": source.topic,
+                "partition": source.partition,
+                "offset": source.offset,
+            },
+            "table_offset": decision.table_offset,
+            "degraded": decision.degraded,
+            "experiment": None,
+            "variant": None,
+            "tpsl": {
+                "atr_mult_sl": profile.r_sl,
+                "atr_mult_tp1": profile.r_tp1,
+                "atr_mult_tp2": profile.r_tp2,
+                "atr_mult_tp3": profile.r_tp3,
+                "partial_close_tp1": profile.partial_close_tp1,
+                "partial_close_tp2": profile.partial_close_tp2,
+                "partial_close_tp3": profile.partial_close_tp3,
+                "stop_loss": levels.stop_loss,
+                "take_profit_1": levels.take_profit_1,
+                "take_profit_2": levels.take_profit_2,
+                "take_profit_3": levels.take_profit_3,
+                "atr": market.atr,
+                "entry_reference": market.current_price,
+            },
+            "metadata": signal.metadata,
+        }
+    )
+    headers = [
+        ("decision_id", decision.decision_id.encode()),
+        ("strategy", choice.arm.encode()),
+        ("regime", regime.regime.encode()),
+        ("schema_version", b"1"),
+    ]
+    traceparent = header(source.headers, "traceparent")
+    if traceparent is not None:
+        headers.append(("traceparent", traceparent))
+    return OutRecord(signal.symbol.encode(), value, headers, decision.ts_ms)
+
+
+def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> OutRecord:
+    """Write a record that cannot be accepted as one of `strategy-dead-letters`.
+
+    The value is the original's first 64 KiB; its hash is of the whole. Key and headers are the
+    original's; only ones that no topic of usual limits could take again are cut.
+    """
+    value = record.value
+    headers: list[tuple[str, bytes]] = []
+    room = _MAX_HEADER_BYTES
+    for name, content in record.headers:
+        room -= len(name.encode()) + len(content or b"")
+        if room < 0:
+            break
+        if not name.startswith("dlq."):  # a dead letter that was sent again has new ones
+            headers.append((name, content))
+    headers += [
+        ("dlq.topic", record.topic.encode()),
+        ("dlq.partition", str(record.partition).encode()),
+        ("dlq.offset", str(record.offset).encode()),
+        ("dlq.sha256", hashlib.sha256(value or b"").hexdigest().encode()),
+        ("dlq.reason", error.code.encode()),
+        ("dlq.error", error.error.encode("utf-8", "backslashreplace")),
+        ("dlq.ts", format_time_ms(now_ms).encode()),
+    ]
+    return OutRecord(
+        None if record.key is None else record.key[:_MAX_KEY_BYTES],
+        # a record needs a key or a value
+        b"" if value is None and record.key is None else value and value[:MAX_MESSAGE_BYTES],
+        headers,
+        now_ms,
+    )
+
+
+class LoggedDecision(NamedTuple):
+    """What the fold needs of a record of `strategy-decisions`."""
+
+    remembered: OpenDecision
+    table_offset: int
+    is_exploration: bool
+
+
+def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDecision | None:
+    """Read a decision that this worker, or one before it, wrote; None for a foreign record."""
+    try:
+        content = orjson.loads(value or b"")
+        tpsl = content["tpsl"]
+        remembered = OpenDecision(
+            content["decision_id"],
+            content["account"],
+            content["symbol"],
+            Side(content["side"]),
+            MarketRegime(content["regime"]),
+            content.get("variant"),
+            content["strategy"],
+            float(tpsl["atr"]),
+            float(tpsl["atr_mult_sl"]),
+            timestamp_ms,
+        )
+        return LoggedDecision(
+            remembered, int(content["table_offset"]), bool(content["is_exploration"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
