@@ -16,6 +16,7 @@ from consumer.errors import FencedError, MetaStrategyError, RefusedError, Transi
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings, unknown_variables
+from consumer.store.eviction import eviction_problem
 from consumer.store.meta import Meta
 from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
 from consumer.store.snapshot import Snapshot, load_snapshot
@@ -31,7 +32,9 @@ from consumer.telemetry.http import Server
 from consumer.telemetry.metrics import Metrics
 
 _HEARTBEAT_S = 1.0
+_FIRST_HEARTBEAT_S = 0.1  # until the first partition is open: readiness is told without delay
 _KAFKA_PROBE_S = 2.0
+_KAFKA_RETRY_S = 0.1  # a worker that just joined is ready at once
 _FIRST_REJOIN_S = 0.2
 _LAST_REJOIN_S = 5.0
 _GRACE_S = 9.0
@@ -108,6 +111,8 @@ class Worker:
         settings, logger = self._settings, self._logger
         for warning in unknown_variables(os.environ):
             logger.warning(warning)
+        if settings.kafka_candles_topic:
+            logger.warning("KAFKA_CANDLES_TOPIC: candles are not read by this version")
         decider = Decider(
             settings.detector,
             settings.selector,
@@ -175,7 +180,7 @@ class Worker:
             max_staleness_s=settings.meta_strategy_max_staleness_s,
             snapshot=self._snapshot(view),
         )
-        heartbeat = asyncio.create_task(self._heartbeat(view))
+        heartbeat = asyncio.create_task(self._heartbeat(view, tables))
         probe = asyncio.create_task(self._probe_kafka())
         try:
             await self._sessions(shared, stop)
@@ -287,8 +292,9 @@ class Worker:
         found = {n: s.sync for n, s in self._serving.items() if n in owned}
         return {n: sync for n, sync in found.items() if sync is not None}
 
-    async def _heartbeat(self, view: RedisView) -> None:
+    async def _heartbeat(self, view: RedisView, tables: WholeTable) -> None:
         """Ask once a second where the view stands, so that a loss is seen without traffic."""
+        is_checked = False
         while True:
             self._note_partitions()
             syncs = self._syncs()
@@ -302,10 +308,15 @@ class Worker:
                     sync.not_heard()
             else:
                 self._health.redis_error = None
+                if not is_checked:
+                    is_checked = True
+                    _, text = await eviction_problem(tables.client)
+                    if text:
+                        self._logger.warning(f"redis: {text}")
                 for number, since in sinces.items():
                     syncs[number].heard(positions[number], since)
             self._measure()
-            await asyncio.sleep(_HEARTBEAT_S)
+            await asyncio.sleep(_HEARTBEAT_S if self._health.opened else _FIRST_HEARTBEAT_S)
 
     def _measure(self) -> None:
         metrics, session = self._metrics, self._session
@@ -322,7 +333,8 @@ class Worker:
         while True:
             if (session := self._session) is not None:
                 self._health.kafka_error = await session.probe()
-            await asyncio.sleep(_KAFKA_PROBE_S)
+            is_well = self._health.kafka_error is None
+            await asyncio.sleep(_KAFKA_PROBE_S if is_well else _KAFKA_RETRY_S)
 
     # The state file
 

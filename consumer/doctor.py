@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 from consumer.app import make_view, topic_names
 from consumer.errors import RefusedError, TransientError
 from consumer.settings import Settings
+from consumer.store.eviction import eviction_problem
 from consumer.store.keys import PartitionKeys
 from consumer.store.redis_view import BULK_TIMEOUT_S, RedisClient, connect
 from consumer.stream.topics import admin_client, check_topics, topic_configs
@@ -62,23 +63,11 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
 async def _examine_redis(client: RedisClient) -> AsyncIterator[Finding]:
     await client.ping()
     yield Finding("redis", "ok", "answers")
-    try:
-        policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy")
-    except RedisError as error:
-        yield Finding(
-            "redis",
-            "warning",
-            f"maxmemory-policy cannot be read ({error}): make sure of noeviction",
-        )
-        return
-    if policy == "noeviction":
-        yield Finding("redis", "ok", "maxmemory-policy is noeviction")
+    is_wrong, text = await eviction_problem(client)
+    if text:
+        yield Finding("redis", "error" if is_wrong else "warning", text)
     else:
-        yield Finding(
-            "redis",
-            "error",
-            f"maxmemory-policy is {policy}: it would delete parts of the table; set noeviction",
-        )
+        yield Finding("redis", "ok", "maxmemory-policy is noeviction")
 
 
 async def _examine_view(settings: Settings, client: RedisClient, partitions: int) -> Finding:

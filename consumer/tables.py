@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 from consumer.domain.summary import entry, summarize
 from consumer.errors import TransientError
 from consumer.settings import Settings
-from consumer.store.redis_view import BULK_TIMEOUT_S, connect
+from consumer.store.redis_view import connect
 from consumer.store.table import Table, TableReader, describe_decision
 
 _KEEP_S = 1.0
 """Age of an answer that is given again: many pages open must not load Redis or the worker."""
 _ACTIVE_LIMIT = 500
+_ANSWER_TIMEOUT_S = 2.0
+"""Longest wait for one of Redis's answers: a page says then that it is away."""
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ class WholeTable:
         self.client = connect(
             settings.redis_url.get_secret_value(),
             cluster=settings.redis_cluster,
-            timeout_s=BULK_TIMEOUT_S,
+            timeout_s=_ANSWER_TIMEOUT_S,
         )
         self.reader: TableReader | None = None
         self._kept: dict[str, tuple[float, Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -56,13 +57,14 @@ def demo(
         from consumer.local.demo import DemoOptions
 
         screen = _screen(is_plain=plain or not sys.stdout.isatty())
+        options = DemoOptions(
+            signals=signals, bars=bars, keep=keep, seed=seed, partitions=partitions
+        )
+        code = asyncio.run(_run(options, screen))
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"{error.name} is missing: pip install 'meta-strategy-selector[local]'"
         ) from None
-    options = DemoOptions(signals=signals, bars=bars, keep=keep, seed=seed, partitions=partitions)
-    try:
-        code = asyncio.run(_run(options, screen))
     except KeyboardInterrupt:  # before the loop could listen to it
         code = 128 + signal.SIGINT
     sys.exit(code)
@@ -87,6 +89,8 @@ async def _run(options: DemoOptions, screen: Screen) -> int:
     from consumer.local.market_bars import BarsError
     from consumer.local.stack import StackError
 
+    # what goes wrong arrives as an exception; its retries would be drawn over the screen
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     kept = Kept()
     work = asyncio.create_task(run_demo(options, screen, kept))
     received: list[int] = []

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from aiokafka.admin import AIOKafkaAdminClient
 
 import consumer
-from consumer import settings
 from consumer.connection import KafkaConnection
 from consumer.local.paper_executor import Topics
 from consumer.local.paper_signals import ACCOUNT
@@ -62,12 +61,14 @@ class Deployment:
         self.key_prefix = f"{mark}ms"
         self.port = free_port()
         self.repeats_allowed = os.environ.get(_GUARANTEE) == "at_least_once"
-        self.connection = (
-            KafkaConnection(bootstrap_servers=stack.bootstrap_servers)
-            if self._own_kafka
-            else settings.load().connection
-        )
-        self._is_cluster = not self._own_redis and settings.load().redis_cluster
+        self.connection = KafkaConnection(bootstrap_servers=stack.bootstrap_servers)
+        self._is_cluster = False
+        if self.is_shared:
+            from consumer import settings  # loads for a second; own servers need none
+
+            loaded = settings.load()
+            self.connection = self.connection if self._own_kafka else loaded.connection
+            self._is_cluster = loaded.redis_cluster and not self._own_redis
 
     @property
     def is_shared(self) -> bool:
@@ -106,7 +107,7 @@ class Deployment:
         ]
 
     async def remove(self) -> None:
-        """Delete this run's topics and keys; its group's offsets end with the topics."""
+        """Delete this run's topics and keys; the broker forgets the empty group by itself."""
         topics = self.topics
         admin = AIOKafkaAdminClient(**self.connection.options())
         try:
@@ -120,6 +121,7 @@ class Deployment:
             await table.remove()
 
     def _unset(self) -> list[str]:
+        """Name what would lead processes to other servers or to other data."""
         own = (["KAFKA_"] if self._own_kafka else []) + (["REDIS_"] if self._own_redis else [])
         return [
             *_NOT_PASSED_ON,

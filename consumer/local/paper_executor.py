@@ -44,6 +44,7 @@ _SMALLEST_WAVE, _LARGEST_WAVE = 8, 64
 _PATIENCE_S = 30.0
 # How often Redis is asked whether rewards have arrived [s]: a fold takes some milliseconds.
 _ASK_S = 0.003
+_LARGEST_R = 1000.0  # contract, section 1
 # How long the topic stays quiet before the last repeat would have come: several transactions [ms].
 _QUIET_MS = 300
 
@@ -315,8 +316,8 @@ def _trade_closed(trade: _OpenTrade) -> TradeClosed:
         atr=decision.tpsl.atr,
         fees=series.fee * opened.open,
         realized_r=None,
-        mfe_r=outcome.mfe_r,
-        mae_r=outcome.mae_r,
+        mfe_r=min(outcome.mfe_r, _LARGEST_R),
+        mae_r=min(outcome.mae_r, _LARGEST_R),
         path=None,
         pnl=None,
         duration_hours=outcome.bars * series.step_ms / 3_600_000,

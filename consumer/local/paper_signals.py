@@ -27,6 +27,9 @@ WARMUP_BARS = 60
 ACCOUNT = "paper"
 """Account of all signals: in a table shared with live trading it has its own rows."""
 
+# Least ATR [fraction of the price]: below it a market stands still, and a step of it would be
+# thousands of R; hours of a pegged currency have ten times as much.
+_LEAST_ATR = 1e-5
 _CHANNEL_BARS = 20
 _STRETCH_SIGMA = 2.0
 
@@ -150,8 +153,10 @@ def _entries_of(series: BarSeries, lap: int, rng: Random) -> Iterator[Entry]:
     recent: deque[MarketBar] = deque(maxlen=_CHANNEL_BARS)
     for index, bar in enumerate(series.bars[:-1]):  # after the last one nothing could be bought
         atr, adx, strength = indicators.update(bar.high, bar.low, bar.close)
-        ready = index >= WARMUP_BARS and adx is not None and strength is not None
-        if ready and atr is not None and atr > 0.0 and adx is not None and strength is not None:
+        if index < WARMUP_BARS or atr is None or adx is None or strength is None:
+            recent.append(bar)
+            continue
+        if atr >= _LEAST_ATR * bar.close:
             rule, side, confidence = _rule(bar, recent, atr, rng)
             yield Entry(series, index, lap, rule, side, confidence, atr, adx, strength)
         recent.append(bar)

@@ -113,20 +113,17 @@ class ReplayTally:
             before: The table as it was before the replay.
             after: The table as it is now.
         """
-        missing: list[str] = []
-        if self.unanswered:
-            shown = ", ".join(self.unanswered[:_SHOWN])
-            missing.append(f"{len(self.unanswered)} signals without a decision: {shown}")
-        if self.refused:
-            missing.append(f"{len(self.refused)} signals were refused")
-        if self.sent < self.signals:
-            missing.append(f"{self.signals - self.sent} of {self.signals} signals were not sent")
-        if self.trades < self.decided:
-            missing.append(f"{self.decided - self.trades} decisions without a trade")
-        if self.repeats and not self.repeats_allowed:
-            missing.append(f"{self.repeats} decisions came more than once")
-        if self.rewards < self.trades:
-            missing.append(f"{self.trades - self.rewards} trades have not reached the table")
+        unsent = self.signals - self.sent
+        untraded = self.decided - self.trades
+        unlearned = self.trades - self.rewards
+        missing = [
+            *_if_any(len(self.unanswered), "signal", f"unanswered: {_list(self.unanswered)}"),
+            *_if_any(len(self.refused), "signal", f"refused: {_list(self.refused)}"),
+            *_if_any(unsent, "signal", "not sent"),
+            *_if_any(untraded, "decision", "not traded"),
+            *_if_any(unlearned, "trade", "not learned from"),
+            *_if_any(0 if self.repeats_allowed else self.repeats, "decision", "too many: repeats"),
+        ]
         wrong = [
             f"{arm.symbol} {arm.regime} {arm.strategy}: {gained} rewards for {due} trades"
             for arm in sorted({*self.rewards_due, *after})
@@ -138,6 +135,14 @@ class ReplayTally:
 
 def _count(rows: Mapping[Arm, ArmRow], arm: Arm) -> int:
     return rows[arm].count if arm in rows else 0
+
+
+def _if_any(number: int, what: str, problem: str) -> list[str]:
+    return [f"{number:,} {what}{'' if number == 1 else 's'} {problem}"] if number > 0 else []
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _shortened(lines: Sequence[str]) -> list[str]:

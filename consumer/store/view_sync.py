@@ -49,7 +49,8 @@ class ViewSync(Generic[D]):
         self._on_rewind = on_rewind
         self.since = since or Position()
         self._is_lost = since is None
-        self._is_failing = False
+        self._is_write_failing = False
+        self._is_heartbeat_failing = False
         self._confirmed_at = clock.monotonic()
         self._wake = asyncio.Event()
         self._at_rest = asyncio.Event()
@@ -63,7 +64,7 @@ class ViewSync(Generic[D]):
     @property
     def is_behind(self) -> bool:
         """Whether the view did not answer, or has to be written anew: closed trades wait then."""
-        return self._is_failing or self._is_lost
+        return self._is_lost or self._is_write_failing or self._is_heartbeat_failing
 
     @property
     def age_s(self) -> float:
@@ -120,11 +121,11 @@ class ViewSync(Generic[D]):
                 else:
                     answer = await self._view.write(delta)
             except TransientError:
-                self._is_failing = True
+                self._is_write_failing = True
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
                 continue
-            self._is_failing = False
+            self._is_write_failing = False
             match answer:
                 case WriteAnswer.APPLIED | WriteAnswer.ALREADY_APPLIED:
                     self.since = delta.position
@@ -174,9 +175,10 @@ class ViewSync(Generic[D]):
         ):
             self._lose()
             return
-        self._is_failing = False
-        self._confirm()
+        self._is_heartbeat_failing = False
+        if not self._is_write_failing:  # a server that reads and does not write confirms nothing
+            self._confirm()
 
     def not_heard(self) -> None:
         """Take note that a heartbeat was not answered."""
-        self._is_failing = True
+        self._is_heartbeat_failing = True

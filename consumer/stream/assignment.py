@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
@@ -18,6 +18,7 @@ _START_TIMEOUT_S = 30.0
 _SESSION_TIMEOUT_MS = 10_000
 _HEARTBEAT_MS = 2_000
 _REBALANCE_TIMEOUT_MS = 30_000
+_POLL_MS = 1_000
 _NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is no dead member
 _FETCH_WAIT_MS = 25
 """Longest time the broker holds an empty answer back. While it does, partitions that were not
@@ -64,7 +65,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         """Whether the group has given an assignment, possibly an empty one, that still holds."""
         self._is_started = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stop_partitions = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.consumer = AIOKafkaConsumer(
             **connection.options(),
@@ -90,14 +90,19 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             RefusedError: The servers hold what does not fit.
         """
         stopped = asyncio.create_task(stop.wait())
+        reading: asyncio.Task[None] | None = None
         try:
             await self._join()
+            reading = asyncio.create_task(self._read())
+            reading.add_done_callback(self._ended)
             waited: set[asyncio.Future[Any]] = {stopped, self._failed}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if self._failed.done():
                 self._failed.result()
         finally:
             stopped.cancel()
+            if reading is not None:
+                reading.cancel()
             await self._close_partitions()
             self.is_member = False
             await stop_within(self.consumer, _LEAVE_TIMEOUT_S)
@@ -113,6 +118,27 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         except (KafkaError, TimeoutError, OSError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
 
+    async def _read(self) -> None:
+        """Hand records to their partitions as they come.
+
+        The client asks a broker for nothing while it holds records of any of its partitions: what
+        was read must never stay with the client, or the busiest partition holds up all others.
+        """
+        while True:
+            try:
+                found = await self.consumer.getmany(timeout_ms=_POLL_MS)
+            except NoOffsetForPartitionError:
+                continue  # not open yet: opening seeks to where it goes on
+            except OffsetOutOfRangeError as error:
+                raise TransientError(
+                    f"records were deleted before they were read: {error}"
+                ) from error
+            except KafkaError as error:
+                raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+            for log, records in found.items():
+                if partition := self.partitions.get(log.partition):
+                    partition.receive(log, records)
+
     # Rebalances. The client only logs what these raise, calls them with its heartbeat stopped, and
     # reads on meanwhile: so the first is no coroutine and its first act is to hold the records
     # back, and neither lets an error out.
@@ -121,7 +147,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         """Open what the group assigned; each partition in a task of its own."""
         assigned = list(assigned)
         self.consumer.pause(*assigned)
-        self._stop_partitions = asyncio.Event()
         for number in sorted({partition.partition for partition in assigned}):
             partition = Partition(
                 number,
@@ -133,7 +158,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 on_skipped=self._on_skipped,
             )
             self.partitions[number] = partition
-            task = asyncio.create_task(partition.run(self._stop_partitions), name=f"p{number}")
+            task = asyncio.create_task(partition.run(), name=f"partition {number}")
             self._tasks.add(task)
             task.add_done_callback(self._ended)
         self.is_member = True
@@ -155,7 +180,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             self._failed.set_exception(error)
 
     async def _close_partitions(self) -> None:
-        self._stop_partitions.set()
+        for partition in self.partitions.values():
+            partition.stop()
         tasks = set(self._tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_REVOKE_TIMEOUT_S)

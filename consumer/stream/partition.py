@@ -3,22 +3,25 @@
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from consumer.errors import RefusedError, TransientError
 from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Sink
 
 _ASK_TIMEOUT_S = 10.0
-_POLL_MS = 200  # a stop is noticed within this
 _MAX_RECORDS = 1_000
 """Records of a batch: some 30 ms of work, above which larger batches save little and answer late."""
-_REST_S = 0.1  # between two looks whether waiting records may be worked off
+_REST_S = 0.2  # between two looks whether waiting records may be worked off
+_INBOX_FULL = 4 * _MAX_RECORDS
+_INBOX_LOW = _MAX_RECORDS
+"""Records that wait in memory: enough to work on while more are fetched, some megabytes at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +102,23 @@ class Partition:
         self._sink = make_sink()
         self._start: Literal["earliest", "latest"] = start
         self._on_skipped = on_skipped
+        self._is_stopped = False
+        self._wake = asyncio.Event()
+        self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
+            self._signals: deque(),
+            self._trades: deque(),
+        }
+        self._held_back: set[TopicPartition] = set()
         self.positions: dict[TopicPartition, int] = {}
         """The next offset to work off in each topic."""
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Open, then work off batches until `stop` is set; the batch in hand is finished first.
+    def stop(self) -> None:
+        """Let `run` end after the batch in hand."""
+        self._is_stopped = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Open, then work off batches until stopped; the batch in hand is finished first.
 
         What it raises leaves the batch in hand invisible: its next owner reads it again.
 
@@ -115,8 +130,7 @@ class Partition:
         try:
             await self._open()
             background = asyncio.create_task(self.work.background())
-            self.is_open = True
-            while not stop.is_set():
+            while not self._is_stopped:
                 if background.done():
                     background.result()  # never returns by itself: raises why it ended
                 await self._serve()
@@ -146,10 +160,11 @@ class Partition:
             for p in (self._signals, self._trades)
         }
         starts[self._trades] = max(await self.work.open(starts[self._trades]), first[self._trades])
-        for partition, offset in starts.items():
+        self.positions = starts
+        self.is_open = True
+        for partition, offset in starts.items():  # no await in between: nothing else is received
             self._consumer.seek(partition, offset)
             self._consumer.resume(partition)
-        self.positions = starts
         self._committed: dict[TopicPartition, int] = {}
 
     def _start_of(
@@ -170,27 +185,45 @@ class Partition:
 
     # Serving
 
+    def receive(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
+        """Take records that were read; they wait here, and too many hold reading back.
+
+        Records of a partition that is not open are dropped: opening seeks to where it goes on.
+        """
+        if not self.is_open:
+            return
+        inbox = self._inboxes[partition]
+        inbox.extend(records)
+        if len(inbox) >= _INBOX_FULL and partition not in self._held_back:
+            self._consumer.pause(partition)
+            self._held_back.add(partition)
+        self._wake.set()
+
+    def _take(self, partition: TopicPartition, room: int) -> list[ConsumerRecord]:
+        inbox = self._inboxes[partition]
+        records = [inbox.popleft() for _ in range(min(room, len(inbox)))]
+        if partition in self._held_back and len(inbox) < _INBOX_LOW:
+            self._consumer.resume(partition)
+            self._held_back.discard(partition)
+        return records
+
     async def _serve(self) -> None:
-        wanted = []
-        if self.work.accepts_trades:
-            wanted.append(self._trades)
-        if self.work.accepts_signals:
-            wanted.append(self._signals)
-        if not wanted:
-            await asyncio.sleep(_REST_S)
+        trades = self._take(self._trades, _MAX_RECORDS) if self.work.accepts_trades else []
+        room = _MAX_RECORDS - len(trades)
+        signals = self._take(self._signals, room) if self.work.accepts_signals else []
+        if not trades and not signals:
+            self._wake.clear()
+            # records that may not be worked off now are looked at again without being woken
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REST_S):
+                    await self._wake.wait()
             return
-        try:
-            found = await self._consumer.getmany(
-                *wanted, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS
-            )
-        except OffsetOutOfRangeError as error:
-            raise TransientError(f"records were deleted before they were read: {error}") from error
-        except KafkaError as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-        if not found:
-            return
-        batches = self.work.step(found.get(self._trades, ()), found.get(self._signals, ()))
-        offsets = {partition: records[-1].offset + 1 for partition, records in found.items()}
+        batches = self.work.step(trades, signals)
+        offsets = {
+            partition: records[-1].offset + 1
+            for partition, records in ((self._trades, trades), (self._signals, signals))
+            if records
+        }
         await self._publish(batches, offsets)
 
     async def _publish(
