@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -11,7 +12,7 @@ from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import learn
 from consumer.pipeline import decoded_trade
 from consumer.stream.log_reader import LogReader
-from consumer.wire import decode_logged_decision
+from consumer.wire import LoggedDecision, decode_logged_decision
 
 
 @dataclass(slots=True)
@@ -27,51 +28,52 @@ class CatchUp:
     """Closed trades behind the group's offset that go to the dead letters."""
 
 
-class _Trades:
-    """The log of closed trades, folded up to a given offset at a time."""
+class Merged(NamedTuple):
+    """A record of one of a partition's two logs, in the order in which both were folded live."""
 
-    def __init__(
-        self,
-        state: PartitionState,
-        records: AsyncIterator[ConsumerRecord],
-        trades_offset: int,
-        found: CatchUp,
-        on_progress: Callable[[int], None],
-    ) -> None:
-        self._state = state
-        self._records = records
-        self._next: ConsumerRecord | None = None
-        self._trades_offset = trades_offset
-        self._found = found
-        self._on_progress = on_progress
-        self._is_at_end = False
+    record: ConsumerRecord
+    is_trade: bool
+    decision: LoggedDecision | None
+    """None for a closed trade, and for a foreign record among the decisions."""
 
-    async def fold_before(self, offset: int) -> None:
-        """Fold the trades whose offset is below `offset`."""
-        while not self._is_at_end:
-            if self._next is None:
-                self._next = await anext(self._records, None)
-                if self._next is None:
-                    self._is_at_end = True
-                    break
-            if self._next.offset >= offset:
-                break
-            self._fold(self._next)
-            self._next = None
-        position = self._state.position
-        self._state.position = Position(position.decisions, max(position.trades, offset))
 
-    def _fold(self, record: ConsumerRecord) -> None:
-        result = learn(
-            self._state,
-            decoded_trade(record),
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-        )
-        self._found.trades += 1
-        self._on_progress(1)
-        if isinstance(result, BadMessageError) and record.offset >= self._trades_offset:
-            self._found.refused.append((record, result))
+async def merged(
+    reader: LogReader,
+    decisions_log: TopicPartition,
+    trades_log: TopicPartition,
+    *,
+    start: Position,
+    end: Position,
+    trades_offset: int,
+) -> AsyncIterator[Merged]:
+    """Give what both logs hold, merged as it was folded live.
+
+    Before a decision with `table_offset` T come the trades below T, so that a trade at offset t
+    sees exactly the decisions with T <= t.
+
+    Args:
+        reader: Assigned to both logs.
+        decisions_log: Given to `end.decisions`.
+        trades_log: Given to `trades_offset`, or as far as a decision has seen it.
+        start: The first offset of each log.
+        end: Where each log ends.
+        trades_offset: Within `start.trades` and `end.trades`.
+
+    Raises:
+        TransientError: Kafka did not answer.
+    """
+    trades = reader.read(trades_log, start.trades, end.trades)
+    trade = await anext(trades, None)
+    async for record in reader.read(decisions_log, start.decisions, end.decisions):
+        decision = decode_logged_decision(record.value, record.timestamp)
+        if decision is not None:
+            while trade is not None and trade.offset < decision.table_offset:
+                yield Merged(trade, is_trade=True, decision=None)
+                trade = await anext(trades, None)
+        yield Merged(record, is_trade=False, decision=decision)
+    while trade is not None and trade.offset < trades_offset:
+        yield Merged(trade, is_trade=True, decision=None)
+        trade = await anext(trades, None)
 
 
 async def catch_up(
@@ -83,10 +85,7 @@ async def catch_up(
     trades_offset: int | None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> CatchUp:
-    """Fold what the logs hold past a state's position.
-
-    The two logs are merged as they were folded live: before a decision with `table_offset` T the
-    trades below T, so that a trade at offset t sees exactly the decisions with T <= t.
+    """Fold what the logs hold past a state's position, in the order of `merged`.
 
     Args:
         state: To bring up to date.
@@ -120,20 +119,32 @@ async def catch_up(
     )
     state.position = start
     stop = last_trade if trades_offset is None else min(trades_offset, last_trade)
-    trades = _Trades(
-        state,
-        reader.read(trades_log, start.trades, last_trade),
-        stop,
-        found,
-        on_progress,
-    )
-    async for record in reader.read(decisions_log, start.decisions, last_decision):
-        decision = decode_logged_decision(record.value, record.timestamp)
-        if decision is not None:
-            await trades.fold_before(min(decision.table_offset, last_trade))
+    seen = max(stop, start.trades)
+    async for record, is_trade, decision in merged(
+        reader,
+        decisions_log,
+        trades_log,
+        start=start,
+        end=Position(last_decision, last_trade),
+        trades_offset=stop,
+    ):
+        if is_trade:
+            result = learn(
+                state,
+                decoded_trade(record),
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+            )
+            if isinstance(result, BadMessageError) and record.offset >= stop:
+                found.refused.append((record, result))
+            found.trades += 1
+        elif decision is not None:
+            # a decision may have seen an offset that holds no record
+            seen = max(seen, min(decision.table_offset, last_trade))
             state.admit(decision.remembered, is_exploration=decision.is_exploration)
             found.decisions += 1
-            on_progress(1)
-    await trades.fold_before(max(stop, state.position.trades))
-    state.position = Position(last_decision, state.position.trades)
+        else:
+            continue
+        on_progress(1)
+    state.position = Position(last_decision, max(seen, state.position.trades))
     return found

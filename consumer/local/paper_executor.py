@@ -37,7 +37,7 @@ HORIZON_BARS = 120
 """A trade that is still open after so many bars is closed: a week of hours, half a year of days."""
 
 # Waves of a replay: with fewer, trades wait long to be learned from; with more, the replay only waits.
-_WAVES = 60
+_WAVES = 40
 # Signals in a wave: below 8 the worker has hardly a batch, above 64 many trades end within a wave.
 _SMALLEST_WAVE, _LARGEST_WAVE = 8, 64
 # Without any progress for so long the replay gives up: a restarted worker is back within 10 s [s].

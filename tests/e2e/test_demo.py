@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -23,16 +23,24 @@ MARK = "META_STRATEGY_DEMO_TEST_MARK"  # inherited by every process of one demo
 OWN_SERVERS = ("KAFKA_", "REDIS_", "META_STRATEGY_")
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment without servers of its own; afterwards nothing of the demo may run."""
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment that names no servers and has a place of its own for what is temporary."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(OWN_SERVERS)}
-    environment = plain | {MARK: uuid.uuid4().hex, "TMPDIR": str(tmp_path)}
+    return plain | {MARK: uuid.uuid4().hex, "TMPDIR": str(tmp_path_factory.mktemp("demo"))}
 
-    yield environment
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(environment: dict[str, str]) -> Iterator[None]:
+    yield
 
     assert running(environment[MARK]) == []
-    assert list(tmp_path.glob("meta-strategy-*")) == []
+    assert list(Path(environment["TMPDIR"]).glob("meta-strategy-*")) == []
+
+
+@pytest.fixture(scope="module")
+def first_run(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return run(environment, "--signals", "150")
 
 
 def running(mark: str) -> list[str]:
@@ -51,6 +59,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "consumer.cli.main", "demo", "--plain", *arguments]
 
 
+def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), env=environment, capture_output=True, text=True, check=False
+    )
+
+
 def learned(output: str) -> list[str]:
     lines = output.splitlines()
     start = lines.index("Learned: the best strategy of each symbol and regime")
@@ -58,51 +72,32 @@ def learned(output: str) -> list[str]:
 
 
 def test_every_signal_is_decided_and_every_trade_is_learned_from(
-    environment: dict[str, str],
+    first_run: subprocess.CompletedProcess[str],
 ) -> None:
-    done = subprocess.run(
-        command("--signals", "150"), env=environment, capture_output=True, text=True, check=False
-    )
+    output = first_run.stdout
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert first_run.returncode == 0, output + first_run.stderr
     assert (
         "Complete: 150 signals, each with exactly one decision;"
-        " 150 trades, each with its reward in Redis; no dead letters." in done.stdout
+        " 150 trades, each with its reward in Redis; no dead letters." in output
     )
-    assert re.search(r"signal to decision p50 \d+ ms, p99 \d+ ms; \d+ signals/s", done.stdout)
-    assert re.search(r"^  EURUSD +\w+ +\w+ +[+-]\d", "\n".join(learned(done.stdout)), re.MULTILINE)
-    assert "add --keep" in done.stdout
-    assert "\x1b" not in done.stdout  # no colours in a file
-    assert done.stderr == ""
+    assert re.search(r"signal to decision p50 \d+ ms, p99 \d+ ms; \d+ signals/s", output)
+    assert re.search(r"^  EURUSD +\w+ +\w+ +[+-]\d", "\n".join(learned(output)), re.MULTILINE)
+    assert "add --keep" in output
+    assert "\x1b" not in output  # no colours in a file
+    assert first_run.stderr == ""
 
 
-def test_the_same_seed_learns_the_same(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_same_seed_learns_the_same(
+    environment: dict[str, str], first_run: subprocess.CompletedProcess[str]
+) -> None:
     """Whoever changes a setting must see the setting's effect, not that of the machine's mood."""
-    bars = tmp_path / "AAPL_1h.csv"
-    rows = ["time,open,high,low,close,volume"]
-    for hour in range(400):
-        price = 100 + (hour * 37 % 41) / 10 + hour / 50
-        time_text = f"2024-01-{hour // 24 + 1:02d}T{hour % 24:02d}:00:00Z"
-        rows.append(f"{time_text},{price},{price + 1.5},{price - 1.5},{price + 0.5},90000")
-    bars.write_text("\n".join(rows))
+    again = run(environment, "--signals", "150")
 
-    outputs = [
-        subprocess.run(
-            command("--signals", "60", "--seed", "7", "--bars", str(bars), "--partitions", "2"),
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    ]
-
-    assert "AAPL" in outputs[0]
-    assert learned(outputs[0]) == learned(outputs[1])
+    assert learned(again.stdout) == learned(first_run.stdout)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything(environment: dict[str, str], number: signal.Signals) -> None:
+def test_ctrl_c_stops_everything(environment: dict[str, str]) -> None:
     with subprocess.Popen(
         command("--signals", "20000"),
         env=environment,
@@ -113,44 +108,50 @@ def test_a_signal_stops_everything(environment: dict[str, str], number: signal.S
         assert demo.stdout is not None
         lines = iter(demo.stdout.readline, "")
         next(line for line in lines if line.startswith("Worker is ready"))
-        demo.send_signal(number)
+        demo.send_signal(signal.SIGINT)
         rest = "".join(lines)
 
-    assert demo.returncode == 128 + number
+    assert demo.returncode == 130
     assert "Traceback" not in rest
     assert rest.endswith("interrupted; everything is stopped\n")
 
 
-def test_keep_goes_on_until_it_is_told_to_stop(environment: dict[str, str]) -> None:
+def test_keep_goes_on_until_it_is_told_to_stop(environment: dict[str, str], tmp_path: Path) -> None:
+    bars = tmp_path / "AAPL_1h.csv"
+    rows = ["timestamp,open,high,low,close"]
+    for hour in range(200):
+        price = 100 + (hour * 37 % 41) / 10 + hour / 50
+        rows.append(
+            f"{1_700_000_000 + hour * 3600},{price},{price + 1.5},{price - 1.5},{price + 0.5}"
+        )
+    bars.write_text("\n".join(rows))
+
     with subprocess.Popen(
-        command("--signals", "30", "--keep"), env=environment, stdout=subprocess.PIPE, text=True
+        command("--signals", "30", "--keep", "--bars", str(bars), "--partitions", "2"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as demo:
         assert demo.stdout is not None
-        output = []
+        output = ""
         for line in iter(demo.stdout.readline, ""):
-            output.append(line)
+            output += line
             if line.startswith("All of it runs on"):
                 break
-        time.sleep(0.5)  # nothing may happen: there is no condition to wait for
-        still_runs = demo.poll() is None
+        page = re.search(r"page +(http://127\.0\.0\.1:\d+/)\n", output)
+        with urllib.request.urlopen(f"{page[1]}readyz" if page else "") as ready:
+            still_ready = ready.status
         demo.send_signal(signal.SIGTERM)
 
-    assert still_runs
+    assert still_ready == 200
     assert demo.returncode == 0
-    assert re.search(r"page +http://127\.0\.0\.1:\d+/\n", "".join(output))
-    assert re.search(r"redis-cli -u redis://\S+ HGETALL 'ms:\{\d\}:q:paper:", "".join(output))
+    assert re.search(r"redis-cli -u redis://\S+ HGETALL 'ms:\{\d\}:q:paper:AAPL:\w+'", output)
 
 
 def test_wrong_bars_are_told_before_anything_starts(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        command("--bars", str(tmp_path / "absent.csv")),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(environment, "--bars", str(tmp_path / "absent.csv"))
 
     assert done.returncode == 1
     assert (

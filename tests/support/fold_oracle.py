@@ -123,7 +123,7 @@ class Partition:
     """Code by offset of what goes to the dead letters."""
     duplicates: list[int] = field(default_factory=list)
     revised: set[str] = field(default_factory=set)
-    """Arms whose average was corrected: equal but for the last bits."""
+    """Arms whose sums were corrected: equal but for the last bits."""
 
     def admit(self, record: ConsumerRecord) -> None:
         """Remember a decision; the first record of an id wins."""
@@ -299,7 +299,7 @@ def assert_table(
             text = table[key].get(name)
             assert text is not None, f"{key} has no field {name}"
             strategy, _, quantity = name.rpartition(":")
-            if f"{key}:{strategy}" in revised and quantity in {"ema_reward", "avg_reward"}:
+            if f"{key}:{strategy}" in revised and quantity in {"ema_reward", "avg_reward", "total_r"}:
                 assert math.isclose(float(text), value, rel_tol=1e-12, abs_tol=1e-12), (key, name)
             else:
                 assert float(text) == value, f"{key} {name}: is {text}, must be {value!r}"

@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "consumer.cli.main"]
 _OWN = ("KAFKA_", "REDIS_", "META_STRATEGY_", "REGIME_", "HTTP_", "LOG_", "DEFAULT_STRATEGY")
 _READY_S = 30.0
 _ANSWER_S = 2.0
-_LOG_LINES = 40
+_LOG_LINES = 15
 
 
 # One stack for the whole session: the folders' fixtures share it by counting its users.
@@ -252,7 +252,8 @@ class Deployment:
         mark = f"t{uuid.uuid4().hex[:10]}"
         self.stack = stack
         self.kafka = kafka
-        self.directory = directory
+        self.directory = directory / mark
+        self.directory.mkdir()
         self.partitions = partitions
         self.topics = Topics(
             f"{mark}-signals", f"{mark}-trade-closed", f"{mark}-decisions", f"{mark}-dead-letters"
@@ -277,6 +278,7 @@ class Deployment:
             "META_STRATEGY_KEY_PREFIX": self.prefix,
             "HTTP_PORT": str(free_port()),
             "LOG_FORMAT": "json",
+            "LOG_RECORDS": "off",
             "PYTHONPATH": str(REPOSITORY),
         }
         return inherited | own | self.settings | settings
@@ -396,10 +398,17 @@ class Deployment:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        if error is not None:
-            for worker in self.workers:
-                error.add_note(f"--- {worker.name}, {worker.tail()}")
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+DEPLOYMENTS = pytest.StashKey[list[Deployment]]()
+"""What a test deployed: its workers' logs are shown when it fails."""
+
+
+def show_logs(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Add the workers' logs to the report of a failed test."""
+    if report.when == "call" and report.failed:
+        for deployment in item.stash.get(DEPLOYMENTS, []):
+            for worker in deployment.workers:
+                report.sections.append((f"{worker.name} of {deployment.group}", worker.tail()))

@@ -1,0 +1,260 @@
+"""From a signal to its decision, and from a closed trade to the table: the product's promise."""
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Deploy
+from tests.support.builders import make_signal
+from tests.support.executor import market_of, signals, trade_for
+from tests.support.fold_oracle import (
+    LEVELS,
+    Partition,
+    assert_table,
+    by_source,
+    decision_id,
+    expected_decision,
+    fold,
+    levels_of,
+)
+from tests.support.kafka_io import content, headers_of, keyed
+from tests.support.servers import Deployment
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def assert_decision(decision: dict[str, Any], signal: dict[str, Any], table: Partition) -> None:
+    """Compare a decision with what the contract makes of its signal and of the table then."""
+    account, symbol = signal.get("account") or "default", signal["symbol"]
+    market = signal["market"]
+    row = table.rows.get(f"{account}:{symbol}:{decision['regime']}", {})
+    expected = expected_decision(signal, row)
+
+    assert decision["schema_version"] == 1
+    assert decision["decision_id"] == decision_id(account, signal["signal_id"])
+    for name in ("signal_id", "symbol", "side", "timeframe", "metadata"):
+        assert decision[name] == signal.get(name)
+    assert decision["account"] == account
+    assert decision["regime"] == expected.regime
+    assert decision["regime_confidence"] == pytest.approx(expected.regime_confidence, abs=1e-12)
+    assert decision["regime_reasoning"]
+    assert decision["strategy"] in expected.candidates
+    assert decision["strategy_name"] == decision["strategy"].replace("_", " ").title()
+    if decision["is_exploration"]:
+        assert decision["mode"] == "explore"
+    else:
+        assert decision["mode"] == expected.mode
+        assert decision["strategy"] == expected.greedy
+        if expected.reasoning is not None:
+            assert decision["reasoning"] == expected.reasoning
+    assert decision["confidence"] == pytest.approx(expected.confidences[decision["strategy"]])
+    assert decision["policy"] == "epsilon_greedy"
+    assert decision["policy_version"]
+    assert decision["propensities"] == pytest.approx(expected.propensities, abs=1e-12)
+    assert math.fsum(decision["propensities"].values()) == pytest.approx(1.0, abs=1e-12)
+    assert decision["propensity"] == decision["propensities"][decision["strategy"]]
+    assert decision["degraded"] is False
+    assert decision["experiment"] is None
+    assert decision["variant"] is None
+    tpsl = decision["tpsl"]
+    multiples = tuple(tpsl[f"atr_mult_{name}"] for name in ("sl", "tp1", "tp2", "tp3"))
+    assert multiples == LEVELS[decision["strategy"]]
+    assert [tpsl[f"partial_close_tp{n}"] for n in (1, 2, 3)] == [0.4, 0.3, 0.3]
+    prices = [tpsl["stop_loss"], *(tpsl[f"take_profit_{n}"] for n in (1, 2, 3))]
+    assert prices == pytest.approx(
+        levels_of(decision["strategy"], signal["side"], market["current_price"], market["atr"]),
+        rel=1e-12,
+    )
+    assert (tpsl["atr"], tpsl["entry_reference"]) == (market["atr"], market["current_price"])
+
+
+async def answered(deployment: Deployment, count: int, *, timeout_s: float = 30.0) -> list[Any]:
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        return await tail.count(count, timeout_s=timeout_s)
+
+
+async def test_every_signal_is_decided_by_the_contract_and_every_trade_is_learned(
+    deploy: Deploy,
+) -> None:
+    """Four rounds, so that later decisions exploit what earlier trades taught."""
+    deployment = await deploy(partitions=4)
+    await deployment.started()
+    sent = list(
+        signals(
+            1200,
+            seed=1,
+            symbols=("EURUSD", "BTCUSDT", "BINANCE:XRPUSDT", "SOL/USDT"),
+            kinds=("trend_up", "strong trend_up", "range_low_vol", "illiquid", "mixed"),
+        )
+    )
+    for number, signal in enumerate(sent):
+        if number % 3:
+            del signal["metadata"]
+
+    for done in range(0, len(sent), 300):
+        batch = sent[done : done + 300]
+        await deployment.send_signals(
+            *(keyed(s, headers=[("traceparent", TRACE.encode())]) for s in batch)
+        )
+        records = await answered(deployment, done + 300)
+        new = {s["signal_id"] for s in batch}
+        await deployment.send_trades(
+            *(keyed(trade_for(d)) for d in map(content, records) if d["signal_id"] in new)
+        )
+        await deployment.settled()
+
+    decisions = await deployment.decisions()
+    by_id = {signal["signal_id"]: signal for signal in sent}
+    assert Counter(content(r)["signal_id"] for r in decisions) == dict.fromkeys(by_id, 1)
+    modes = Counter[str]()
+
+    def watch(decision: dict[str, Any], table: Partition) -> None:
+        modes[decision["mode"]] += 1
+        assert_decision(decision, by_id[decision["signal_id"]], table)
+
+    trades = await deployment.kafka.read(deployment.topics.trades)
+    folded = fold(decisions, trades, watch=watch)
+    assert_table(await deployment.table(), folded, deployment.prefix)
+    assert set(modes) == {"explore", "heuristic", "exploit"}
+    # 0.035 is 4 standard errors of a share of 10 % at n = 1,200
+    assert modes["explore"] / len(sent) == pytest.approx(0.1, abs=0.035)
+    for record in decisions:
+        decision = content(record)
+        assert record.key == decision["symbol"].encode()
+        assert record.partition == decision["source"]["partition"]
+        assert headers_of(record) == {
+            "decision_id": decision["decision_id"],
+            "strategy": decision["strategy"],
+            "regime": decision["regime"],
+            "schema_version": "1",
+            "traceparent": TRACE,
+        }
+    assert await deployment.dead_letters() == []
+
+
+async def test_decisions_stand_in_the_order_and_at_the_place_of_their_signals(
+    deploy: Deploy,
+) -> None:
+    deployment = await deploy(partitions=4)
+    sent = list(signals(400, seed=2))
+    places = await deployment.kafka.send(deployment.topics.signals, map(keyed, sent))
+    await deployment.started()
+
+    records = await answered(deployment, 400)
+
+    found = dict(by_source(records))
+    for signal, place in zip(sent, places, strict=True):
+        decision = found[place.partition, place.offset]
+        assert decision["signal_id"] == signal["signal_id"]
+        assert decision["source"] == {
+            "topic": deployment.topics.signals,
+            "partition": place.partition,
+            "offset": place.offset,
+        }
+    for partition in range(4):
+        offsets = [content(r)["source"]["offset"] for r in records if r.partition == partition]
+        assert offsets == sorted(set(offsets))
+
+
+async def test_a_decision_has_the_times_of_its_signal_in_utc_with_milliseconds(
+    deploy: Deploy,
+) -> None:
+    deployment = await deploy(partitions=1)
+    await deployment.started()
+    times = [1_767_225_600_123, "2026-01-01T02:00:00.5+02:00", "2026-01-01t00:00:00.123456789z"]
+
+    await deployment.send_signals(*(keyed(make_signal(ts=ts)) for ts in times))
+
+    records = await answered(deployment, 3)
+    assert [content(r)["signal_ts"] for r in records] == [
+        "2026-01-01T00:00:00.123Z",
+        "2026-01-01T00:00:00.500Z",
+        "2026-01-01T00:00:00.123Z",
+    ]
+    assert "traceparent" not in headers_of(records[0])
+
+
+async def test_the_same_seed_and_signals_give_the_same_decisions(deploy: Deploy) -> None:
+    """A replay must reproduce every draw, also by another worker (invariant I12)."""
+    found = []
+    for seed in ("7", "7", "8"):
+        deployment = await deploy(
+            partitions=2, META_STRATEGY_SEED=seed, META_STRATEGY_EPSILON="0.5"
+        )
+        await deployment.send_signals(*map(keyed, signals(200, seed=3)))
+        worker = await deployment.started()
+        records = await answered(deployment, 200)
+        worker.kill()
+        found.append(
+            {
+                d["signal_id"]: {k: v for k, v in d.items() if k not in {"ts", "source"}}
+                for d in map(content, records)
+            }
+        )
+
+    first, again, other = found
+    assert first == again
+    chosen = [{i: d["strategy"] for i, d in run.items()} for run in (first, other)]
+    assert chosen[0] != chosen[1]
+
+
+async def test_a_disabled_worker_takes_the_default_and_still_learns(deploy: Deploy) -> None:
+    deployment = await deploy(META_STRATEGY_ENABLED="false", DEFAULT_STRATEGY="moderate")
+    await deployment.started()
+    await deployment.send_signals(*map(keyed, signals(40, seed=4)))
+
+    records = await answered(deployment, 40)
+    await deployment.send_trades(*(keyed(trade_for(content(r))) for r in records))
+    await deployment.settled()
+
+    for decision in map(content, records):
+        assert (decision["mode"], decision["strategy"]) == ("default", "moderate")
+        assert decision["propensity"] == 1
+        assert decision["propensities"] == {"moderate": 1}
+        assert decision["is_exploration"] is False
+    trades = await deployment.kafka.read(deployment.topics.trades)
+    assert_table(await deployment.table(), fold(records, trades), deployment.prefix)
+
+
+async def test_an_operator_reads_a_context_with_hgetall(deploy: Deploy) -> None:
+    """Key, fields and digits are what runbooks and dashboards rely on."""
+    deployment = await deploy(partitions=2, META_STRATEGY_EPSILON="0")
+    await deployment.started()
+    signal = make_signal(symbol="EURUSD", market=market_of("trend_up", 1.1))
+    await deployment.send_signals(keyed(signal))
+    (record,) = await answered(deployment, 1)
+    decision = content(record)
+
+    await deployment.send_trades(
+        *(keyed(trade_for(decision, trade_id=f"t{n}", realized_r=r)) for n, r in enumerate((0.1, -0.7, 0)))
+    )
+    await deployment.settled()
+
+    key = f"{deployment.prefix}:{{{record.partition}}}:q:default:EURUSD:trend_up"
+    found = await deployment.redis.hgetall(key)
+    ema = 0.8 * (0.8 * 0.1 + 0.2 * -0.7) + 0.2 * 0
+    expected = {
+        "count": 3,
+        "ema_reward": ema,
+        "avg_reward": (0.1 + -0.7 + 0) / 3,
+        "win_count": 1,
+        "loss_count": 1,
+        "total_r": 0.1 + -0.7 + 0,
+    }
+    for name, value in expected.items():
+        text = found[f"ultra_aggressive:{name}"]
+        assert float(text) == value
+        if isinstance(value, float):
+            assert text == format(value, ".17g")
+    mark = await deployment.watermark(record.partition)
+    assert mark["trades"] == "3"
+    assert int(mark["decisions"]) >= 1
+    assert await deployment.redis.type(f"{deployment.prefix}:{{{record.partition}}}:meta") == "hash"
+    assert all(
+        k.startswith(f"{deployment.prefix}:{{") and k.split("{")[1].split("}")[0] in {"0", "1"}
+        for k in await deployment.all_keys()
+    )
+    assert json.loads(json.dumps(found)) == found
