@@ -37,9 +37,34 @@ LADDERS = {
 """Stop and targets of each strategy [ATR] (contract, section 3)."""
 
 FIELDS = frozenset(
-    "schema_version decision_id signal_id account symbol side timeframe signal_ts ts regime "
-    "regime_confidence regime_reasoning strategy strategy_name is_exploration confidence reasoning "
-    "mode policy policy_version propensity propensities source table_offset degraded tpsl".split()
+    [
+        "schema_version",
+        "decision_id",
+        "signal_id",
+        "account",
+        "symbol",
+        "side",
+        "timeframe",
+        "signal_ts",
+        "ts",
+        "regime",
+        "regime_confidence",
+        "regime_reasoning",
+        "strategy",
+        "strategy_name",
+        "is_exploration",
+        "confidence",
+        "reasoning",
+        "mode",
+        "policy",
+        "policy_version",
+        "propensity",
+        "propensities",
+        "source",
+        "table_offset",
+        "degraded",
+        "tpsl",
+    ]
 )
 _ATR_PCTS = (0.004, 0.012, 0.03, 0.045, 0.07)  # each regime of volatility is there
 

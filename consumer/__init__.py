@@ -5,17 +5,18 @@ The worker on Kafka and Redis lives in the modules below; importing this loads n
 
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.errors import MetaStrategyError, RefusedError
-from consumer.inprocess import (
-    STRATEGY_PROFILES,
-    MarketContext,
+from consumer.inprocess.integration import (
     MetaStrategyIntegration,
-    MetaStrategySelector,
-    SelectorDecision,
     StrategySelection,
     get_meta_strategy_integration,
+)
+from consumer.inprocess.market import MarketContext
+from consumer.inprocess.profiles import (
+    STRATEGY_PROFILES,
     get_strategy_profile,
     register_strategy_profile,
 )
+from consumer.inprocess.selector import MetaStrategySelector, SelectorDecision
 from schemas import Aggressiveness, MarketRegime, Mode, Side, StrategyID, StrategyProfile
 
 __all__ = [

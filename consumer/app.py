@@ -24,7 +24,7 @@ from consumer.store.table import TableReader
 from consumer.store.view_sync import ViewSync
 from consumer.stream.assignment import Session
 from consumer.stream.partition import InputTopics
-from consumer.stream.topics import TopicNames, check_topics
+from consumer.stream.topics import check_topics
 from consumer.tables import WholeTable
 from consumer.telemetry import logs
 from consumer.telemetry.health import Health
@@ -52,17 +52,6 @@ class SystemClock:
     def monotonic(self) -> float:
         """Give a time that never goes back [s]."""
         return time.monotonic()
-
-
-def topic_names(settings: Settings) -> TopicNames:
-    """Give the topics that the settings name."""
-    return TopicNames(
-        signals=settings.kafka_signals_topic,
-        trades=settings.kafka_trade_closed_topic,
-        decisions=settings.kafka_decisions_topic,
-        dead_letters=settings.kafka_dead_letters_topic,
-        candles=settings.kafka_candles_topic,
-    )
 
 
 def make_view(
@@ -201,7 +190,7 @@ class Worker:
         backoff_s = _FIRST_REJOIN_S
         while not stop.is_set():
             checking = asyncio.ensure_future(
-                check_topics(self._settings.connection, topic_names(self._settings))
+                check_topics(self._settings.connection, self._settings.topics)
             )
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait({checking, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -298,10 +287,10 @@ class Worker:
         while True:
             self._note_partitions()
             syncs = self._syncs()
-            sinces = {number: sync.since for number, sync in syncs.items()}
+            expected = {number: sync.expected for number, sync in syncs.items()}
             try:
                 # an unassigned worker asks, too: for its readiness
-                positions = await view.positions(list(sinces) or [0])
+                positions = await view.positions(list(expected) or [0])
             except TransientError as error:
                 self._health.redis_error = str(error)
                 for sync in syncs.values():
@@ -313,8 +302,8 @@ class Worker:
                     _, text = await eviction_problem(tables.client)
                     if text:
                         self._logger.warning(f"redis: {text}")
-                for number, since in sinces.items():
-                    syncs[number].heard(positions[number], since)
+                for number, position in expected.items():
+                    syncs[number].heard(positions[number], position)
             self._measure()
             await asyncio.sleep(_HEARTBEAT_S if self._health.opened else _FIRST_HEARTBEAT_S)
 

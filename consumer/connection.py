@@ -1,4 +1,4 @@
-"""How to reach Kafka: one place for what every client of this package is given."""
+"""How to reach Kafka, and by which names: what every client of this package is given."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -40,3 +40,25 @@ class KafkaConnection:
                 "sasl_plain_password": self.sasl_password,
             }
         return options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicNames:
+    """The topics by their part; `candles` may be empty."""
+
+    signals: str
+    trades: str
+    decisions: str
+    dead_letters: str
+    candles: str = ""
+
+    @property
+    def co_partitioned(self) -> list[str]:
+        """Topics in which one partition number owns a symbol."""
+        candles = [self.candles] if self.candles else []
+        return [self.signals, self.trades, self.decisions, *candles]
+
+    @property
+    def memory(self) -> list[str]:
+        """Topics from which the table can be folded anew."""
+        return [self.trades, self.decisions]

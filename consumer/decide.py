@@ -1,7 +1,8 @@
 """Use case: a signal -> a decision."""
 
+import hashlib
 import uuid
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
@@ -16,12 +17,23 @@ from schemas import DeadLetterCode, Mode, Signal, StrategyProfile
 
 
 def decision_id_of(account: str, signal_id: str) -> str:
-    """Give the id of a signal's decision: the same signal always gives the same id."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"meta-strategy:{account}:{signal_id}"))
+    """Give the id of a signal's decision: the same signal always gives the same id.
+
+    It is `uuid5(NAMESPACE_URL, "meta-strategy:<account>:<signal_id>")`, made without the UUID
+    objects, which take most of its time.
+
+    Source: contract, section 1; RFC 9562, section 5.5.
+    """
+    name = _NAMESPACE + f"meta-strategy:{account}:{signal_id}".encode()
+    h = hashlib.sha1(name, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(h[16], 16) & 3]
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{variant}{h[17:20]}-{h[20:32]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+_NAMESPACE = uuid.NAMESPACE_URL.bytes
+
+
+class Decision(NamedTuple):
     """All that a decision says, before it is written down."""
 
     decision_id: str

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, cast
 
 from redis.exceptions import RedisError
 
-from consumer.app import make_view, topic_names
+from consumer.app import make_view
 from consumer.errors import RefusedError, TransientError
 from consumer.settings import Settings
 from consumer.store.eviction import eviction_problem
@@ -28,9 +28,9 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with admin_client(settings.connection) as admin:
             brokers = (await admin.describe_cluster())["brokers"]
-            configs = await topic_configs(admin, topic_names(settings).memory)
+            configs = await topic_configs(admin, settings.topics.memory)
         yield Finding("kafka", "ok", f"{len(brokers)} brokers answer")
-        partitions = await check_topics(settings.connection, topic_names(settings))
+        partitions = await check_topics(settings.connection, settings.topics)
         yield Finding("topics", "ok", f"{partitions} partitions each")
         for name, config in configs.items():
             if config.get("retention.ms") != "-1":

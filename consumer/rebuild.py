@@ -57,7 +57,7 @@ async def merged(
         trades_log: Given to `trades_offset`, or as far as a decision has seen it.
         start: The first offset of each log.
         end: Where each log ends.
-        trades_offset: Within `start.trades` and `end.trades`.
+        trades_offset: At most `end.trades`.
 
     Raises:
         TransientError: Kafka did not answer.

@@ -17,7 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from consumer.connection import KafkaConnection
+from consumer.connection import KafkaConnection, TopicNames
 from consumer.domain.partition_state import FoldSettings
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
@@ -198,6 +198,17 @@ class Settings(BaseSettings):
             ssl_cafile=_text(self.kafka_ssl_cafile),
             ssl_certfile=_text(self.kafka_ssl_certfile),
             ssl_keyfile=_text(self.kafka_ssl_keyfile),
+        )
+
+    @property
+    def topics(self) -> TopicNames:
+        """Names of all topics."""
+        return TopicNames(
+            signals=self.kafka_signals_topic,
+            trades=self.kafka_trade_closed_topic,
+            decisions=self.kafka_decisions_topic,
+            dead_letters=self.kafka_dead_letters_topic,
+            candles=self.kafka_candles_topic,
         )
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiokafka import TopicPartition
 
-from consumer.app import make_view, topic_names
+from consumer.app import make_view
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition
 from consumer.domain.summary import BestStrategy, entry
 from consumer.errors import RefusedError
@@ -23,7 +23,7 @@ from consumer.stream.topics import check_topics
 
 @asynccontextmanager
 async def _view(settings: Settings) -> AsyncIterator[tuple[RedisView, int]]:
-    partitions = await check_topics(settings.connection, topic_names(settings))
+    partitions = await check_topics(settings.connection, settings.topics)
     view = make_view(settings, partitions)
     try:
         yield view, partitions
@@ -33,7 +33,7 @@ async def _view(settings: Settings) -> AsyncIterator[tuple[RedisView, int]]:
 
 async def read_table(settings: Settings, symbol: str | None) -> list[BestStrategy]:
     """Give the entries of the table, or of one symbol, in order."""
-    partitions = await check_topics(settings.connection, topic_names(settings))
+    partitions = await check_topics(settings.connection, settings.topics)
     client = connect(
         settings.redis_url.get_secret_value(),
         cluster=settings.redis_cluster,

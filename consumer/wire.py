@@ -187,8 +187,7 @@ def encode_decision(decision: Decision, source: Record, policy: str, version: st
         ("regime", regime.regime.encode()),
         ("schema_version", b"1"),
     ]
-    traceparent = header(source.headers, "traceparent")
-    if traceparent is not None:
+    if source.headers and (traceparent := header(source.headers, "traceparent")) is not None:
         headers.append(("traceparent", traceparent))
     return OutRecord(signal.symbol.encode(), value, headers, decision.ts_ms)
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -61,8 +62,12 @@ def parse_time_ms(value: Any) -> int:
 
 def format_time_ms(time_ms: int) -> str:
     """Write a Unix time [ms] as RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+    return f"{_format_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4096)  # the times of a batch share few seconds
+def _format_second(time_s: int) -> str:
+    return f"{datetime.fromtimestamp(time_s, tz=UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _depth(value: Any, limit: int) -> int:

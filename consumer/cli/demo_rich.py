@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _INDENT = (0, 0, 0, 2)
 _BAR_CELLS = 20
+_WIDE = 116  # columns that both tables need beside each other
 
 
 class RichScreen:
@@ -81,7 +82,8 @@ class RichScreen:
 
             def frame() -> None:
                 progress.update(task, completed=tally.decided)
-                live.update(_frame(progress, tally), refresh=True)
+                is_wide = self._console.width >= _WIDE
+                live.update(_frame(progress, tally, is_wide=is_wide), refresh=True)
 
             yield frame
 
@@ -107,19 +109,24 @@ class RichScreen:
         print_(Text(STOP_HINT if result.keep else KEEP_HINT, "yellow" if result.keep else ""))
 
 
-def _frame(progress: Progress, tally: ReplayTally) -> RenderableType:
-    side_by_side = Table.grid(padding=(0, 4))
-    side_by_side.add_row(_table(STRATEGY_HEADER, strategy_rows(tally), left=1), _regimes(tally))
+def _frame(progress: Progress, tally: ReplayTally, *, is_wide: bool) -> RenderableType:
+    tables = [_table(STRATEGY_HEADER, strategy_rows(tally), left=1), _regimes(tally)]
+    grid = Table.grid(padding=(0, 4))
+    if is_wide:
+        grid.add_row(*tables)
+    else:
+        for table in tables:
+            grid.add_row(table)
     facts = Text.assemble(
         pace(tally),
-        (f"; {tally.trades:,} trades closed, {tally.rewards:,} learned from", ""),
+        f"; {tally.trades:,} trades closed, {tally.rewards:,} learned from",
         style="dim",
     )
-    return Group(progress, Padding(side_by_side, _INDENT), Padding(facts, _INDENT))
+    return Group(progress, Padding(grid, _INDENT), Padding(facts, _INDENT))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for at, name in enumerate(header):
         table.add_column(name, justify="left" if at < left else "right", no_wrap=True)
     for row in rows:
@@ -128,7 +135,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -
 
 
 def _regimes(tally: ReplayTally) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("regime", no_wrap=True)
     table.add_column("seen", justify="right")
     table.add_column("", no_wrap=True)

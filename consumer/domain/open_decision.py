@@ -1,13 +1,12 @@
 """What a reward must know of the decision it belongs to."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
 from schemas import MarketRegime, Side
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDecision:
+class OpenDecision(NamedTuple):
     """A remembered decision; never changed once made."""
 
     decision_id: str
@@ -32,8 +31,7 @@ class OpenDecision:
         return ContextKey(self.account, self.symbol, self.regime, self.variant)
 
 
-@dataclass(frozen=True, slots=True)
-class FoldedTrade:
+class FoldedTrade(NamedTuple):
     """What a later revision must know of a trade whose reward was counted."""
 
     account: str

@@ -174,7 +174,7 @@ class PartitionState:
             self.changes.decision_ids.add((decision.account, oldest))
         if decision.decision_id in self.open or decision.decision_id in self.closed:
             return  # out of the dedupe window, still remembered: its first record stays
-        self._open(replace(decision, sequence=self.totals.next_sequence()))
+        self._open(decision._replace(sequence=self.totals.next_sequence()))
         while len(self.open) > self.settings.open_decisions_max:
             self._forget(next(iter(self.open.values())))
         for group in (self.open, self.closed):
@@ -194,7 +194,7 @@ class PartitionState:
         if self.open.pop(decision.decision_id, None) is None:
             return
         self._unlist(decision)
-        self.closed[decision.decision_id] = replace(decision, sequence=self.totals.next_sequence())
+        self.closed[decision.decision_id] = decision._replace(sequence=self.totals.next_sequence())
         self.changes.decisions.add(decision.decision_id)
         while len(self.closed) > self.settings.open_decisions_max:
             self._forget(next(iter(self.closed.values())))
@@ -299,8 +299,8 @@ class PartitionState:
             )
             self.rows[known.context][known.strategy] = stats
             self.changes.arms.add((known.context, known.strategy))
-        self.trades[known.account][known.trade_id] = replace(
-            known, reward=reward, revision=revision
+        self.trades[known.account][known.trade_id] = known._replace(
+            reward=reward, revision=revision
         )
         self.changes.trades.add((known.account, known.trade_id))
         outcome: Outcome = "excluded" if known.is_excluded else "revised"

@@ -9,6 +9,8 @@ from consumer.domain.qtable import ArmStats
 
 BEST_STRATEGIES = 20
 """Longest list of best strategies: what a person reads."""
+_ENOUGH_REWARDS = 5
+"""Rewards from which an arm is ranked by what it earned: one lucky trade is no best strategy."""
 
 
 class BestStrategy(TypedDict):
@@ -50,6 +52,10 @@ def entry(context: ContextKey, strategy: str, stats: ArmStats) -> BestStrategy:
     }
 
 
+def _rank(stats: ArmStats) -> tuple[bool, float]:
+    return stats.count >= _ENOUGH_REWARDS, stats.avg_reward
+
+
 def summarize(
     rows: Mapping[ContextKey, Mapping[str, ArmStats]], totals: Iterable[Totals]
 ) -> Summary:
@@ -60,7 +66,8 @@ def summarize(
         totals: Counters of all partitions.
 
     Returns:
-        Counts, and the best entry of each context by Q-value, best first.
+        Counts, and the best entry of each context, best first: by mean reward, which needs fewer
+        rewards to be right than the moving average; arms with fewer than five come last.
     """
     decisions = explorations = updates = 0
     for part in totals:
@@ -68,11 +75,11 @@ def summarize(
         explorations += part.explorations
         updates += part.rewards
     best = [
-        (context, *max(row.items(), key=lambda item: item[1].ema_reward))
+        (context, *max(row.items(), key=lambda item: _rank(item[1])))
         for context, row in rows.items()
         if row
     ]
-    best.sort(key=lambda item: item[2].ema_reward, reverse=True)
+    best.sort(key=lambda item: _rank(item[2]), reverse=True)
     return {
         "total_entries": sum(map(len, rows.values())),
         "total_decisions": decisions,

@@ -1,8 +1,6 @@
 """Partition states in a JSON file: an export, and what a clean stop leaves behind."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from consumer.domain.partition_state import StoredPartition
 from consumer.errors import RefusedError
+from consumer.store.files import write_in_one_step
 from consumer.store.raw import RawPartition
 
 _Fields = dict[str, str]
@@ -81,25 +80,6 @@ class Snapshot:
             },
         }
         write_in_one_step(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def write_in_one_step(path: Path, text: str) -> None:
-    """Replace a file by another, so that a reader or a crash sees the old or the new one whole.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def load_snapshot(path: Path) -> Snapshot:

@@ -67,6 +67,11 @@ class ViewSync(Generic[D]):
         return self._is_lost or self._is_write_failing or self._is_heartbeat_failing
 
     @property
+    def expected(self) -> Position | None:
+        """The least position a heartbeat that is sent now must find; None while not whole."""
+        return None if self._is_lost else self.since
+
+    @property
     def age_s(self) -> float:
         """Time since the view last confirmed to stand where it should [s]."""
         return self._clock.monotonic() - self._confirmed_at
@@ -159,19 +164,20 @@ class ViewSync(Generic[D]):
 
     # The heartbeat
 
-    def heard(self, position: Position | None, since: Position) -> None:
+    def heard(self, position: Position | None, expected: Position | None) -> None:
         """Take a heartbeat's answer.
 
         Args:
             position: Where the view stood; None when nothing whole was there.
-            since: Where it was known to stand when it was asked.
+            expected: What `expected` was when it was sent: later writes may have passed it.
         """
-        if self._is_lost:
-            return  # being written anew: not whole until then
+        if expected is None:
+            self._is_heartbeat_failing = False
+            return
         if (
             position is None
-            or position.decisions < since.decisions
-            or position.trades < since.trades
+            or position.decisions < expected.decisions
+            or position.trades < expected.trades
         ):
             self._lose()
             return

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
 from consumer.stream.topics import admin_client
+from consumer.stream.transaction import stop_within
 
 _TIMEOUT_S = 30.0
 
@@ -40,3 +41,23 @@ async def committed_offsets(
         except (KafkaError, TimeoutError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
     return {p: o.offset for p, o in found.items() if o.offset >= 0}
+
+
+async def commit_offsets(
+    connection: KafkaConnection, group_id: str, offsets: Mapping[TopicPartition, int]
+) -> None:
+    """Let a group without members go on at these offsets.
+
+    Raises:
+        TransientError: Kafka does not answer, or the group has members.
+    """
+    consumer = AIOKafkaConsumer(**connection.options(), group_id=group_id, enable_auto_commit=False)
+    consumer.assign(list(offsets))
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await consumer.start()
+            await consumer.commit(dict(offsets))
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+    finally:
+        await stop_within(consumer, 2.0)

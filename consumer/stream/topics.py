@@ -3,42 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from consumer.connection import KafkaConnection
+from consumer.connection import KafkaConnection, TopicNames
 from consumer.errors import RefusedError, TransientError
 from consumer.stream.transaction import stop_within
 
 _TIMEOUT_S = 30.0
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 """The memory of the system: never compacted, never deleted (contract, section 1)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicNames:
-    """The topics by their part; `candles` may be empty."""
-
-    signals: str
-    trades: str
-    decisions: str
-    dead_letters: str
-    candles: str = ""
-
-    @property
-    def co_partitioned(self) -> list[str]:
-        """Topics in which one partition number owns a symbol."""
-        candles = [self.candles] if self.candles else []
-        return [self.signals, self.trades, self.decisions, *candles]
-
-    @property
-    def memory(self) -> list[str]:
-        """Topics from which the table can be folded anew."""
-        return [self.trades, self.decisions]
 
 
 @contextlib.asynccontextmanager

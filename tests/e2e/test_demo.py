@@ -139,7 +139,7 @@ def test_keep_goes_on_until_it_is_told_to_stop(environment: dict[str, str], tmp_
             if line.startswith("All of it runs on"):
                 break
         page = re.search(r"page +(http://127\.0\.0\.1:\d+/)\n", output)
-        with urllib.request.urlopen(f"{page[1]}readyz" if page else "") as ready:
+        with urllib.request.urlopen(f"{page[1]}readyz" if page else "") as ready:  # noqa: S310
             still_ready = ready.status
         demo.send_signal(signal.SIGTERM)
 

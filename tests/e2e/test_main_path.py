@@ -229,7 +229,10 @@ async def test_an_operator_reads_a_context_with_hgetall(deploy: Deploy) -> None:
     decision = content(record)
 
     await deployment.send_trades(
-        *(keyed(trade_for(decision, trade_id=f"t{n}", realized_r=r)) for n, r in enumerate((0.1, -0.7, 0)))
+        *(
+            keyed(trade_for(decision, trade_id=f"t{n}", realized_r=r))
+            for n, r in enumerate((0.1, -0.7, 0))
+        )
     )
     await deployment.settled()
 

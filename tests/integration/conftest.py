@@ -30,9 +30,7 @@ async def deploy(stack: Stack, kafka: KafkaIo, tmp_path: Path) -> AsyncIterator[
     """Makes a deployment: `await deploy(partitions=2, META_STRATEGY_ALPHA="0.5")`."""
     async with AsyncExitStack() as cleanup:
 
-        async def make(
-            *, partitions: int = 2, topics: bool = True, **settings: str
-        ) -> Deployment:
+        async def make(*, partitions: int = 2, topics: bool = True, **settings: str) -> Deployment:
             deployment = await cleanup.enter_async_context(
                 Deployment(stack, kafka, tmp_path, partitions=partitions, **settings)
             )

@@ -6,7 +6,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any, Self
 
-from tests.support.builders import make_signal, make_trade
+from tests.support.builders import START_MS, make_signal, make_trade
 from tests.support.kafka_io import KafkaIo, Out, Tail, content, keyed
 
 SYMBOLS = (
@@ -55,6 +55,7 @@ def signals(
     for number in range(count):
         yield make_signal(
             signal_id=f"s{seed}-{number:05d}",
+            ts=START_MS + number,
             symbol=rng.choice(symbols),
             account=rng.choice(accounts),
             side=rng.choice(("LONG", "SHORT")),

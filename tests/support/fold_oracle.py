@@ -268,9 +268,7 @@ def fold(
     return found
 
 
-def expected_table(
-    found: Mapping[int, Partition], prefix: str
-) -> dict[str, dict[str, float]]:
+def expected_table(found: Mapping[int, Partition], prefix: str) -> dict[str, dict[str, float]]:
     """Give what `HGETALL` must show, by key, as numbers."""
     return {
         f"{prefix}:{{{number}}}:q:{context}": {
@@ -299,7 +297,11 @@ def assert_table(
             text = table[key].get(name)
             assert text is not None, f"{key} has no field {name}"
             strategy, _, quantity = name.rpartition(":")
-            if f"{key}:{strategy}" in revised and quantity in {"ema_reward", "avg_reward", "total_r"}:
+            if f"{key}:{strategy}" in revised and quantity in {
+                "ema_reward",
+                "avg_reward",
+                "total_r",
+            }:
                 assert math.isclose(float(text), value, rel_tol=1e-12, abs_tol=1e-12), (key, name)
             else:
                 assert float(text) == value, f"{key} {name}: is {text}, must be {value!r}"
@@ -338,7 +340,7 @@ def regime_of(market: Mapping[str, Any]) -> tuple[str, float]:
         confidence = 1 - 0.25 * adx / 25 - 0.25 * abs(strength) / 0.3
         if atr_pct > 0.04:
             return "range_high_vol", confidence
-        return "range_low_vol", confidence - (0.2 if 0.015 <= atr_pct else 0.0)
+        return "range_low_vol", confidence - (0.2 if atr_pct >= 0.015 else 0.0)
     return "unknown", 0.0
 
 
@@ -380,8 +382,7 @@ def expected_decision(signal: Mapping[str, Any], row: Row, *, epsilon: float = 0
     candidates = [
         strategy
         for strategy in SL
-        if strategy in SUITABLE[regime]
-        and min(levels_of(strategy, signal["side"], price, atr)) > 0
+        if strategy in SUITABLE[regime] and min(levels_of(strategy, signal["side"], price, atr)) > 0
     ]
     cold = COLD_START[regime]
     if regime.startswith("trend") and confidence >= 0.9:
@@ -403,7 +404,9 @@ def expected_decision(signal: Mapping[str, Any], row: Row, *, epsilon: float = 0
     )
 
 
-def by_source(decisions: Iterable[ConsumerRecord]) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+def by_source(
+    decisions: Iterable[ConsumerRecord],
+) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """Give each decision with the place of its signal."""
     for record in decisions:
         decision = json.loads(record.value)

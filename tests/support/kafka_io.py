@@ -19,7 +19,7 @@ POLL_S = 0.02
 async def eventually(
     condition: Callable[[], Any] | Callable[[], Awaitable[Any]],
     *,
-    timeout_s: float = 20.0,
+    timeout_s: float = 40.0,
     what: str = "the condition",
 ) -> Any:
     """Wait until a condition holds, and give what it returned.
@@ -87,7 +87,7 @@ class Tail:
         return new
 
     async def until(
-        self, condition: Callable[[list[ConsumerRecord]], Any], *, timeout_s: float = 20.0
+        self, condition: Callable[[list[ConsumerRecord]], Any], *, timeout_s: float = 40.0
     ) -> list[ConsumerRecord]:
         """Read on until the records meet a condition."""
         deadline = time.monotonic() + timeout_s
@@ -98,7 +98,7 @@ class Tail:
             await self.poll()
         return self.records
 
-    async def count(self, number: int, *, timeout_s: float = 20.0) -> list[ConsumerRecord]:
+    async def count(self, number: int, *, timeout_s: float = 40.0) -> list[ConsumerRecord]:
         """Read on until there are at least so many records."""
         return await self.until(lambda records: len(records) >= number, timeout_s=timeout_s)
 
@@ -164,18 +164,25 @@ class KafkaIo:
 
     async def send(self, topic: str, records: Iterable[Out]) -> list[RecordMetadata]:
         """Send records in order and give where each one stands."""
-        sent = [
-            await self.producer.send(
-                topic,
-                record.value,
-                key=record.key,
-                partition=record.partition,
-                headers=list(record.headers),
-                timestamp_ms=record.timestamp_ms,
-            )
-            for record in records
-        ]
+        sent = [await self._begin(topic, record) for record in records]
         return list(await asyncio.gather(*sent))
+
+    async def _begin(self, topic: str, record: Out) -> asyncio.Future[RecordMetadata]:
+        headers = list(record.headers)
+        if record.value is None and record.key is None:
+            # other producers can send this; this client only in a batch made by hand
+            batch = self.producer.create_batch()
+            batch.append(key=None, value=None, timestamp=record.timestamp_ms, headers=headers)
+            batch.close()
+            return await self.producer.send_batch(batch, topic, partition=record.partition)
+        return await self.producer.send(
+            topic,
+            record.value,
+            key=record.key,
+            partition=record.partition,
+            headers=headers,
+            timestamp_ms=record.timestamp_ms,
+        )
 
     @asynccontextmanager
     async def consumer(self, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:

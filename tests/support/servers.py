@@ -27,7 +27,7 @@ from tests.support.kafka_io import KafkaIo, Out, eventually
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "consumer.cli.main"]
 _OWN = ("KAFKA_", "REDIS_", "META_STRATEGY_", "REGIME_", "HTTP_", "LOG_", "DEFAULT_STRATEGY")
-_READY_S = 30.0
+_READY_S = 60.0
 _ANSWER_S = 2.0
 _LOG_LINES = 15
 
@@ -208,7 +208,7 @@ class WorkerProcess:
         return Samples(text)
 
     async def until_metric(
-        self, condition: Callable[[Samples], Any], *, timeout_s: float = 20.0
+        self, condition: Callable[[Samples], Any], *, timeout_s: float = 40.0
     ) -> Samples:
         """Wait until the metrics meet a condition."""
 
@@ -361,7 +361,7 @@ class Deployment:
         """Read the watermark of a partition."""
         return await self.redis.hgetall(f"{self.prefix}:{{{partition}}}:watermark")
 
-    async def settled(self, *, timeout_s: float = 30.0) -> None:
+    async def settled(self, *, timeout_s: float = 60.0) -> None:
         """Wait until all that was sent is worked off, and the view stands at the logs' ends."""
 
         async def is_settled() -> bool:

@@ -1,7 +1,6 @@
 """The specification's rule of choice: honest about its randomness, or all research is biased."""
 
 from collections import Counter
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -115,9 +114,7 @@ def test_propensity_is_the_frequency_of_the_arm(epsilon: float, row: dict[str, A
         # four standard errors of a share p of n draws are at most 4 sqrt(p (1 - p) / n)
         assert picks[name] / n == pytest.approx(share, abs=4 * (share * (1 - share) / n) ** 0.5)
     explored = sum(choice.mode is Mode.EXPLORE for choice in choices)
-    assert explored / n == pytest.approx(
-        epsilon, abs=4 * (epsilon * (1.0 - epsilon) / n) ** 0.5
-    )
+    assert explored / n == pytest.approx(epsilon, abs=4 * (epsilon * (1.0 - epsilon) / n) ** 0.5)
 
 
 def test_exploring_can_hit_the_greedy_arm() -> None:
@@ -251,18 +248,19 @@ def test_cold_start_choice_gives_way_to_the_first_candidate(
     assert (choice.arm, choice.mode) == (strategy, Mode.HEURISTIC)
 
 
-def decay_cases() -> Iterator[tuple[dict[str, float], int, float]]:
-    yield {"base_epsilon": 0.1}, 0, 0.1
-    yield {"base_epsilon": 0.1}, 5_000, 0.1  # constant without a minimum of its own
-    yield {"base_epsilon": 0.2, "epsilon_min": 0.05}, 0, 0.2
-    yield {"base_epsilon": 0.2, "epsilon_min": 0.05}, 100, 0.2 * 0.995**100
-    yield {"base_epsilon": 0.2, "epsilon_min": 0.05}, 5_000, 0.05
-    yield {"base_epsilon": 0.2, "epsilon_min": 0.0, "epsilon_decay": 0.5}, 3, 0.025
-    yield {"base_epsilon": 0.2, "epsilon_min": 0.0, "epsilon_decay": 1.0}, 99, 0.2
-    yield {"base_epsilon": 0.2, "epsilon_min": 0.0, "epsilon_decay": 0.5}, 10**7, 0.0
+DECAY: list[tuple[dict[str, float], int, float]] = [
+    ({"base_epsilon": 0.1}, 0, 0.1),
+    ({"base_epsilon": 0.1}, 5_000, 0.1),  # constant without a minimum of its own
+    ({"base_epsilon": 0.2, "epsilon_min": 0.05}, 0, 0.2),
+    ({"base_epsilon": 0.2, "epsilon_min": 0.05}, 100, 0.2 * 0.995**100),
+    ({"base_epsilon": 0.2, "epsilon_min": 0.05}, 5_000, 0.05),
+    ({"base_epsilon": 0.2, "epsilon_min": 0.0, "epsilon_decay": 0.5}, 3, 0.025),
+    ({"base_epsilon": 0.2, "epsilon_min": 0.0, "epsilon_decay": 1.0}, 99, 0.2),
+    ({"base_epsilon": 0.2, "epsilon_min": 0.0, "epsilon_decay": 0.5}, 10**7, 0.0),
+]
 
 
-@pytest.mark.parametrize(("rules", "rewards", "epsilon"), decay_cases())
+@pytest.mark.parametrize(("rules", "rewards", "epsilon"), DECAY)
 def test_epsilon_decays_with_the_rewards_of_the_context(
     rules: dict[str, float], rewards: int, epsilon: float
 ) -> None:

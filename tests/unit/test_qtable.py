@@ -124,7 +124,7 @@ def test_a_flat_trade_is_neither_won_nor_lost() -> None:
 
 
 def test_an_arm_without_rewards_is_all_zero() -> None:
-    assert NO_REWARDS == ArmStats(0, 0.0, 0, 0, 0.0)
+    assert ArmStats(0, 0.0, 0, 0, 0.0) == NO_REWARDS
     assert (NO_REWARDS.avg_reward, NO_REWARDS.win_rate) == (0.0, 0.0)
 
 

@@ -249,9 +249,7 @@ def test_confidence_in_numbers(fields: dict[str, float], confidence: float) -> N
         ({"adx": 90.0, "trend_strength": None}, ["trend_strength"]),
     ],
 )
-def test_unknown_names_the_field_that_is_missing(
-    missing: dict[str, Any], named: list[str]
-) -> None:
+def test_unknown_names_the_field_that_is_missing(missing: dict[str, Any], named: list[str]) -> None:
     """The specification's most common trouble: a producer that sends no indicators."""
     result = RegimeDetector().detect_regime(context(**missing))
 

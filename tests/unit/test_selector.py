@@ -130,9 +130,7 @@ def test_nothing_left_is_a_bad_signal(side: Side, share: float) -> None:
 
 def test_nothing_suitable_leaves_the_default_alone() -> None:
     bare = [
-        StrategyProfile(
-            strategy_id=name, name=name, r_sl=1.0, r_tp1=2.0, r_tp2=3.0, r_tp3=4.0
-        )
+        StrategyProfile(strategy_id=name, name=name, r_sl=1.0, r_tp1=2.0, r_tp2=3.0, r_tp3=4.0)
         for name in ("one", "two")
     ]
     profiles = {str(profile.strategy_id): profile for profile in bare}

@@ -1,16 +1,14 @@
 """What every policy takes and gives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from consumer.domain.draws import Draws
 from consumer.domain.qtable import Row
 from schemas import MarketRegime, Mode
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(NamedTuple):
     """What a policy knows when it chooses."""
 
     regime: MarketRegime
@@ -22,8 +20,7 @@ class Situation:
     """Ids of the eligible arms, in the order that settles ties; at least one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """An arm, with all that explains it and lets another policy be judged by it."""
 
     arm: str

@@ -1,0 +1,169 @@
+"""A table in a file that people can read."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from consumer.domain.context import ContextKey
+from consumer.domain.partition_state import (
+    Position,
+    StoredPartition,
+    Totals,
+)
+from consumer.domain.qtable import ArmStats
+from consumer.domain.reward import RewardUnit
+from consumer.errors import RefusedError
+from consumer.store.files import write_in_one_step
+from schemas import MarketRegime
+from schemas._types import Account, StrategyName, Symbol
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Entry(BaseModel):
+    """One strategy in one context."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    account: Account
+    symbol: Symbol
+    regime: Annotated[MarketRegime, Field(strict=False)]
+    strategy: StrategyName
+    count: Annotated[int, Field(ge=1)]
+    ema_reward: float
+    avg_reward: float
+    win_count: _Count
+    loss_count: _Count
+    total_r: float
+
+
+class _Totals(BaseModel):
+    """Counters over the table's life."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    decisions: _Count
+    explorations: _Count
+    rewards: _Count
+
+
+class _File(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format: Literal["meta-strategy-table"]
+    version: Literal[1]
+    reward_unit: RewardUnit
+    totals: _Totals
+    entries: list[_Entry]
+
+
+class TableFile:
+    """A table in a JSON file that people can read; belongs to one process and one selector.
+
+    Args:
+        path: Where it is; need not be there yet.
+        reward_unit: Of all its rewards.
+    """
+
+    def __init__(self, path: Path, reward_unit: RewardUnit) -> None:
+        self.path = path
+        self._unit = reward_unit
+        self._lock = threading.Lock()
+        self._written = 0
+
+    def load(self) -> StoredPartition | None:
+        """Read the table; None when there is no file.
+
+        Raises:
+            RefusedError: It cannot be read, is broken, or holds another unit; one line, with its
+                name. It is left as it is.
+        """
+        try:
+            parsed = _File.model_validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RefusedError(f"{self.path}: cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(map(str, first["loc"])) or "content"
+            raise RefusedError(
+                f"{self.path}: is no in-process table: {field}: {first['msg']}"
+            ) from None
+        if parsed.reward_unit != self._unit:
+            raise RefusedError(
+                f"{self.path}: its rewards are in the unit {parsed.reward_unit!r}, "
+                f"reward_unit is {self._unit!r}; they never mix"
+            )
+        rows: dict[ContextKey, dict[str, ArmStats]] = {}
+        for number, entry in enumerate(parsed.entries):
+            row = rows.setdefault(ContextKey(entry.account, entry.symbol, entry.regime), {})
+            if entry.strategy in row or entry.win_count + entry.loss_count > entry.count:
+                problem = "is there twice" if entry.strategy in row else "counts do not add up"
+                raise RefusedError(
+                    f"{self.path}: is no in-process table: entries.{number}: {problem}"
+                )
+            row[entry.strategy] = ArmStats(
+                entry.count, entry.ema_reward, entry.win_count, entry.loss_count, entry.total_r
+            )
+        counts = parsed.totals
+        totals = Totals(counts.decisions, counts.explorations, counts.rewards)
+        return StoredPartition(
+            position=Position(),
+            totals=totals,
+            rows=rows,
+            open=(),
+            closed=(),
+            decision_ids=(),
+            trades=(),
+        )
+
+    def write(self, number: int, stored: StoredPartition) -> None:
+        """Write a state in one step, unless a newer one is there; from any thread.
+
+        Args:
+            number: Counts the states of the table: threads may come in another order.
+            stored: The state.
+
+        Raises:
+            RefusedError: It cannot be written; the old file stays. A later write holds all.
+        """
+        with self._lock:
+            if number <= self._written:
+                return
+            try:
+                write_in_one_step(self.path, self._text(stored))
+            except OSError as error:
+                raise RefusedError(f"{self.path}: cannot be written: {error.strerror}") from None
+            self._written = number
+
+    def _text(self, stored: StoredPartition) -> str:
+        entries = [
+            _Entry(
+                account=context.account,
+                symbol=context.symbol,
+                regime=context.regime,
+                strategy=str(strategy),
+                count=stats.count,
+                ema_reward=stats.ema_reward,
+                avg_reward=stats.avg_reward,
+                win_count=stats.win_count,
+                loss_count=stats.loss_count,
+                total_r=stats.total_r,
+            ).model_dump(mode="json")
+            for context, row in stored.rows.items()  # in order: it settles ties in the summary
+            for strategy, stats in row.items()
+        ]
+        content = {
+            "format": "meta-strategy-table",
+            "version": 1,
+            "reward_unit": self._unit,
+            "totals": {name: getattr(stored.totals, name) for name in _Totals.model_fields},
+            "entries": entries,
+        }
+        return json.dumps(content, indent=1) + "\n"

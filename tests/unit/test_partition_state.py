@@ -1,0 +1,820 @@
+"""The state of a partition is a fold of its logs: compared with an oracle that knows no product."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.domain.context import ContextKey
+from consumer.domain.open_decision import OpenDecision
+from consumer.domain.partition_state import (
+    FoldResult,
+    FoldSettings,
+    PartitionState,
+    Position,
+    StoredPartition,
+    Totals,
+)
+from consumer.domain.qtable import ArmStats
+from consumer.domain.strategies import STRATEGY_PROFILES
+from consumer.errors import BadMessageError, RefusedError
+from consumer.learn import learn
+from consumer.store import codec
+from consumer.store.keys import context_name
+from consumer.store.raw import RawPartition
+from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
+from tests.support import oracle
+from tests.support.builders import OMIT, make_trade
+
+STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
+ACCOUNTS = ["default", "paper"]
+SYMBOLS = ["BTCUSDT", "A:B/C"]
+REGIMES = ["trend_up", "unknown"]
+STRATEGIES = ["scalp", "trend_rider"]
+TTL_MS = 100
+LONG_AGO = 10**9
+
+
+class Log(NamedTuple):
+    """Both logs, with the settings they are folded with."""
+
+    rules: dict[str, Any]
+    events: list[dict[str, Any]]
+    """In the order in which one partition sees them; a decision has a `decision_id`."""
+
+    @property
+    def settings(self) -> FoldSettings:
+        rules = {**self.rules, "learn_exclude": frozenset(map(CloseReason, EXCLUDED))}
+        return FoldSettings(**rules)
+
+    @property
+    def oracle(self) -> oracle.Fold:
+        fold = oracle.Fold(
+            STOPS,
+            alpha=self.rules["alpha"],
+            unit=self.rules["reward_unit"],
+            exclude=EXCLUDED,
+            ttl_ms=self.rules["decision_ttl_ms"],
+            open_max=self.rules["open_decisions_max"],
+            window=self.rules["dedupe_window"],
+        )
+        decisions = [event for event in self.events if "decision_id" in event]
+        trades = [event for event in self.events if "decision_id" not in event]
+        return fold.run(decisions, trades)
+
+
+EXCLUDED = {"manual", "external"}
+
+
+def place_of(number: int) -> dict[str, str]:
+    """Account, symbol and side of a decision: the same id is the same signal."""
+    return {
+        "account": ACCOUNTS[number % 2],
+        "symbol": SYMBOLS[number // 2 % 2],
+        "side": ["LONG", "SHORT"][number // 4 % 2],
+    }
+
+
+def rules_of(rng: Random) -> dict[str, Any]:
+    return {
+        "alpha": rng.choice([0.2, 1.0, 0.5]),
+        "reward_unit": rng.choice(["atr", "risk"]),
+        "decision_ttl_ms": TTL_MS,
+        "open_decisions_max": rng.choice([1, 2, 3, 5, 1000]),
+        "dedupe_window": rng.choice([1, 2, 3, 5, 1000]),
+    }
+
+
+def decision_event(rng: Random, number: int) -> dict[str, Any]:
+    strategy = rng.choice(STRATEGIES)
+    return {
+        "decision_id": f"d{number}",
+        **place_of(number),
+        "regime": rng.choice(REGIMES),
+        "variant": rng.choice([None, None, "a"]),
+        "strategy": strategy,
+        "stop": STOPS[strategy],
+        "atr": rng.choice([1.0, 2.0]),
+    }
+
+
+def trade_message(rng: Random, number: int) -> dict[str, Any]:
+    """Trade `number` belongs to decision `number // 2`: two trades each, so that both count.
+
+    A revision has an ATR of its own when the first had one: which one it takes else is a test of
+    its own.
+    """
+    decision = number // 2
+    place = place_of(decision)
+    fields: dict[str, Any] = {
+        "trade_id": f"t:{number}",
+        **place,
+        "account": OMIT if place["account"] == "default" else place["account"],
+        "decision_id": rng.choice([f"d{decision}", f"d{decision}", OMIT]),
+        "revision": rng.choice([OMIT, 0, 0, 1, 2]),
+        "close_reason": rng.choice([OMIT, "stop_loss", "timeout", "manual"]),
+        "atr": [OMIT, 4.0][number % 2],
+        "entry_price": 100.0,
+        "exit_price": float(rng.randint(90, 110)),
+        "fees": rng.choice([OMIT, 0.5]),
+    }
+    if rng.random() < 0.5:
+        fields["realized_r"] = rng.randint(-8, 8) / 4
+    if rng.random() < 0.5:
+        fields["strategy"] = rng.choice(STRATEGIES)
+        fields["regime"] = rng.choice(REGIMES)
+        fields["variant"] = rng.choice([OMIT, "b"])
+    if rng.random() < 0.25:
+        price = float(rng.randint(90, 110))
+        fields["exits"] = [{"price": price, "fraction": 0.75}, {"price": 100.0, "fraction": 0.25}]
+    return make_trade(**fields)
+
+
+def log_of(numbers: list[int]) -> Log:
+    """Make the logs that numbers stand for: the first gives the rules, each other one an event.
+
+    So leaving a number out leaves an event out, and a failure shrinks to few events, quickly.
+    """
+    first, *rest = numbers
+    now, offset = 0, 0
+    events: list[dict[str, Any]] = []
+    for seed in rest:
+        rng = Random(seed)
+        now += rng.choice([0, 0, 1, 7, 45])
+        number = rng.randint(0, 7)
+        if rng.random() < 0.5:
+            events.append({**decision_event(rng, number), "table_offset": offset, "ts": now})
+        else:
+            message = trade_message(rng, 2 * number + rng.randint(0, 1))
+            trade = TradeClosed.model_validate(message)
+            events.append({"message": message, "trade": trade, "offset": offset, "ts": now})
+            offset += 1
+    return Log(rules_of(Random(first)), events)
+
+
+def logs() -> st.SearchStrategy[Log]:
+    return st.lists(st.integers(0, 2**32), min_size=2, max_size=50).map(log_of)
+
+
+def empty(log: Log) -> PartitionState:
+    return PartitionState(log.settings, STOPS)
+
+
+def opened(event: dict[str, Any]) -> OpenDecision:
+    return OpenDecision(
+        decision_id=event["decision_id"],
+        account=event["account"],
+        symbol=event["symbol"],
+        side=Side(event["side"]),
+        regime=MarketRegime(event["regime"]),
+        variant=event["variant"],
+        strategy=event["strategy"],
+        atr=event["atr"],
+        atr_mult_sl=event["stop"],
+        timestamp_ms=event["ts"],
+    )
+
+
+def feed(state: PartitionState, events: list[dict[str, Any]]) -> list[str]:
+    """Fold events as a partition does, and tell what became of each trade."""
+    outcomes = []
+    for event in events:
+        if "decision_id" in event:
+            state.admit(opened(event), is_exploration=False)
+            continue
+        result = learn(state, event["trade"], offset=event["offset"], timestamp_ms=event["ts"])
+        outcomes.append(result.outcome if isinstance(result, FoldResult) else str(result.code))
+    return outcomes
+
+
+def cells(state: PartitionState) -> dict[oracle.Arm, dict[str, float]]:
+    return {
+        (context.account, context.symbol, str(context.regime), context.variant, str(strategy)): {
+            "count": stats.count,
+            "ema_reward": stats.ema_reward,
+            "avg_reward": stats.avg_reward,
+            "win_count": stats.win_count,
+            "loss_count": stats.loss_count,
+            "total_r": stats.total_r,
+        }
+        for context, row in state.rows.items()
+        for strategy, stats in row.items()
+        if stats.count
+    }
+
+
+def whole(stored: StoredPartition) -> Any:
+    """A stored state that can be compared: its groups are in no order."""
+    return (
+        stored.position,
+        stored.totals,
+        {context: dict(row) for context, row in stored.rows.items() if row},
+        sorted(stored.open, key=lambda one: one.decision_id),
+        sorted(stored.closed, key=lambda one: one.decision_id),
+        sorted(stored.decision_ids),
+        sorted(stored.trades, key=lambda one: (one.account, one.trade_id)),
+    )
+
+
+def hashes(stored: StoredPartition) -> RawPartition:
+    """Write a state as the fields of hashes; in turned order, since a hash has none."""
+    rows: dict[str, dict[str, str]] = {}
+    for context, row in stored.rows.items():
+        fields = [pair for name, stats in row.items() for pair in codec.arm_fields(name, stats)]
+        rows[context_name(context)] = dict(reversed(fields))
+    return RawPartition(
+        watermark={
+            "decisions": str(stored.position.decisions),
+            "trades": str(stored.position.trades),
+        },
+        meta={},
+        contexts={context_name(one): codec.encode_context(one) for one in stored.rows},
+        decisions={
+            one.decision_id: codec.encode_decision(one, is_open=is_open)
+            for is_open, group in ((False, stored.closed), (True, stored.open))
+            for one in reversed(group)
+        },
+        decision_ids={
+            name: codec.encode_decision_id(account, number)
+            for account, name, number in reversed(stored.decision_ids)
+        },
+        trades={
+            codec.trade_field(one.account, one.trade_id): codec.encode_trade(one)
+            for one in reversed(stored.trades)
+        },
+        totals={name: str(getattr(stored.totals, name)) for name in Totals.__slots__},
+        rows=rows,
+    )
+
+
+# --- against the oracle
+
+
+@settings(max_examples=120)
+@given(logs())
+def test_every_cell_equals_the_oracles(log: Log) -> None:
+    """Whatever comes when, the table is what its logs say."""
+    state = empty(log)
+
+    outcomes = feed(state, log.events)
+
+    wanted = log.oracle
+    assert outcomes == wanted.outcomes
+    found, table = cells(state), wanted.cells()
+    assert found.keys() == table.keys()
+    for arm, cell in table.items():
+        assert found[arm] == pytest.approx(cell, abs=1e-9)
+    assert {one.decision_id for one in state.open.values()} <= {
+        one["decision_id"] for one in wanted.answered
+    }
+    assert len(state.open) <= log.rules["open_decisions_max"]
+    assert state.position.trades == len(wanted.outcomes)
+
+
+@settings(max_examples=10)
+@given(logs())
+def test_same_logs_give_the_same_state_to_the_last_bit(log: Log) -> None:
+    first, second = empty(log), empty(log)
+
+    feed(first, log.events)
+    feed(second, log.events)
+
+    assert whole(first.stored()) == whole(second.stored())
+
+
+# --- kept and restored
+
+
+@settings(max_examples=40)
+@given(logs(), st.data())
+@pytest.mark.parametrize("by", ["state", "hashes"])
+def test_a_restored_state_goes_on_as_if_it_had_never_stopped(
+    by: str, log: Log, data: st.DataObject
+) -> None:
+    """A new owner of the partition must not differ from the old one in a single bit."""
+    cut = data.draw(st.integers(0, len(log.events)))
+    straight, first, second = empty(log), empty(log), empty(log)
+    outcomes = feed(straight, log.events)
+
+    before = feed(first, log.events[:cut])
+    kept = first.stored()
+    if by == "hashes":
+        kept = hashes(kept).decode()
+    else:
+        kept = replace(
+            kept,
+            open=kept.open[::-1],
+            closed=kept.closed[::-1],
+            decision_ids=kept.decision_ids[::-1],
+            trades=kept.trades[::-1],
+        )
+    second.restore(kept)
+    assert whole(second.stored()) == whole(first.stored())
+    after = feed(second, log.events[cut:])
+
+    assert before + after == outcomes
+    assert whole(second.stored()) == whole(straight.stored())
+
+
+@settings(max_examples=40)
+@given(logs())
+def test_changes_tell_all_that_changed(log: Log) -> None:
+    """Only what they name reaches Redis: what they forget would be lost at the next failover."""
+    state = empty(log)
+    image: dict[Any, Any] = {}
+    for event in log.events:
+        feed(state, [event])
+        changes = state.take_changes()
+        for context, strategy in changes.arms:
+            image["arm", context, strategy] = state.rows[context][strategy]
+        for name in changes.decisions:
+            kept = [state.open.get(name), state.closed.get(name)]
+            image["decision", name] = kept if any(kept) else None
+        for account, name in changes.decision_ids:
+            image["id", account, name] = state.decision_ids[account].get(name)
+        for account, name in changes.trades:
+            image["trade", account, name] = state.trades[account].get(name)
+
+        stored = state.stored()
+        wanted: dict[Any, Any] = {
+            ("arm", context, strategy): stats
+            for context, row in stored.rows.items()
+            for strategy, stats in row.items()
+        }
+        wanted |= {("decision", one.decision_id): [one, None] for one in stored.open}
+        wanted |= {("decision", one.decision_id): [None, one] for one in stored.closed}
+        wanted |= {("id", account, name): number for account, name, number in stored.decision_ids}
+        wanted |= {("trade", one.account, one.trade_id): one for one in stored.trades}
+        assert {k: v for k, v in image.items() if v is not None} == wanted
+    assert len(state.take_changes()) == 0
+
+
+def test_touching_all_names_all() -> None:
+    state = a_state()
+    open_up(state, "d1", "d2")
+    close(state, "t1", decision_id="d1")
+    first = state.take_changes()
+
+    state.touch_all()
+
+    assert state.take_changes() == first
+
+
+def test_a_view_that_is_none_is_refused() -> None:
+    state = a_state()
+    open_up(state, "d1")
+    good = hashes(state.stored())
+
+    for broken in (
+        replace(good, watermark={}),
+        replace(good, watermark={"decisions": "x", "trades": "0"}),
+        replace(good, decisions={"d1": "[1]"}),
+        replace(good, decisions={"d1": "not JSON"}),
+        replace(good, decision_ids={"d1": "none"}),
+        replace(good, trades={"nocolon": "[]"}),
+        replace(good, totals={"decisions": "many"}),
+        replace(good, rows={"a:b:c": {}}),
+    ):
+        with pytest.raises(RefusedError):
+            broken.decode()
+
+
+# --- rule by rule
+
+
+def a_state(**rules: Any) -> PartitionState:
+    return PartitionState(FoldSettings(**rules), STOPS)
+
+
+def decision(name: str, ts: int = 0, **fields: Any) -> OpenDecision:
+    usual: dict[str, Any] = {
+        "account": "default",
+        "symbol": "BTCUSDT",
+        "side": Side.LONG,
+        "regime": MarketRegime.TREND_UP,
+        "variant": None,
+        "strategy": "scalp",
+        "atr": 2.0,
+    }
+    made = {**usual, **fields}
+    return OpenDecision(
+        decision_id=name, timestamp_ms=ts, atr_mult_sl=STOPS[made["strategy"]], **made
+    )
+
+
+def open_up(state: PartitionState, *names: str, **fields: Any) -> None:
+    for name in names:
+        state.admit(decision(name, **fields), is_exploration=False)
+
+
+def close(state: PartitionState, trade_id: str, *, ts: int = 0, **fields: Any) -> FoldResult:
+    usual: dict[str, Any] = {"realized_r": 1.0, "trade_id": trade_id}
+    return state.fold_trade(TradeClosed.model_validate(make_trade(**{**usual, **fields})), ts)
+
+
+def code_of(state: PartitionState, trade_id: str, **fields: Any) -> DeadLetterCode:
+    before = whole(state.stored())
+    with pytest.raises(BadMessageError) as caught:
+        close(state, trade_id, **fields)
+    assert whole(state.stored()) == before, "a refused trade changes nothing"
+    assert "\n" not in str(caught.value)
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("r", "outcome"), [(3.5, "win"), (-1.0, "loss"), (0.0, "flat"), (1e-9, "win")]
+)
+def test_outcome_is_the_sign_of_the_reward(r: float, outcome: str) -> None:
+    state = a_state()
+    open_up(state, "d1")
+
+    result = close(state, "t1", decision_id="d1", realized_r=r)
+
+    assert result.outcome == outcome
+    assert result.attribution == "decision"
+    assert (result.context, result.strategy, result.reward) == (
+        ContextKey("default", "BTCUSDT", MarketRegime.TREND_UP),
+        "scalp",
+        r,
+    )
+    assert result.stats == state.row(result.context)["scalp"]
+    assert result.stats.total_r == r
+
+
+def test_the_records_own_strategy_and_regime_win_over_echoed_ones() -> None:
+    state = a_state()
+    open_up(state, "d1", variant="a")
+
+    result = close(
+        state, "t1", decision_id="d1", strategy="moderate", regime="unknown", variant="b"
+    )
+
+    assert (result.strategy, result.context) == (
+        "scalp",
+        ContextKey("default", "BTCUSDT", MarketRegime.TREND_UP, "a"),
+    )
+
+
+def test_echoed_strategy_and_regime_are_used_when_the_record_is_gone() -> None:
+    result = close(
+        a_state(), "t1", decision_id="gone", strategy="moderate", regime="unknown", variant="b"
+    )
+
+    assert result.attribution == "echo"
+    assert result.strategy == "moderate"
+    assert result.context == ContextKey("default", "BTCUSDT", MarketRegime.UNKNOWN, "b")
+
+
+@pytest.mark.parametrize("echo", [{}, {"strategy": "scalp"}, {"regime": "unknown"}])
+@pytest.mark.parametrize("named", [{}, {"decision_id": "gone"}])
+def test_a_trade_of_no_known_decision_is_refused(
+    echo: dict[str, str], named: dict[str, str]
+) -> None:
+    assert code_of(a_state(), "t1", **echo, **named) is DeadLetterCode.UNKNOWN_DECISION
+
+
+def test_a_strategy_that_never_was_is_refused() -> None:
+    """An echoed name makes a field of a hash: a forged one must not."""
+    fields = {"strategy": "never_heard_of", "regime": "unknown"}
+
+    assert code_of(a_state(), "t1", **fields) in {
+        DeadLetterCode.INVALID_MESSAGE,
+        DeadLetterCode.UNKNOWN_DECISION,
+    }
+
+
+def test_a_named_decision_that_is_gone_is_never_replaced_by_another() -> None:
+    """The newest open decision stands in only for a trade that names none."""
+    state = a_state()
+    open_up(state, "d1")
+
+    assert code_of(state, "t1", decision_id="gone") is DeadLetterCode.UNKNOWN_DECISION
+
+
+@pytest.mark.parametrize(
+    "foreign", [{"symbol": "ETHUSDT"}, {"account": "paper"}, {"side": "SHORT"}]
+)
+def test_a_trade_is_attributed_by_account_symbol_and_side(foreign: dict[str, str]) -> None:
+    state = a_state()
+    open_up(state, "d1")
+
+    assert code_of(state, "t1", **foreign) is DeadLetterCode.UNKNOWN_DECISION
+    assert close(state, "t1").attribution == "symbol"
+
+
+def test_the_newest_open_decision_is_attributed_first() -> None:
+    state = a_state()
+    for name, strategy in (("d1", "scalp"), ("d2", "moderate"), ("d3", "defensive")):
+        open_up(state, name, strategy=strategy)
+
+    close(state, "t0", decision_id="d2")
+    strategies = [close(state, f"t{number}").strategy for number in (1, 2)]
+
+    assert strategies == ["defensive", "scalp"]
+    assert code_of(state, "t3") is DeadLetterCode.UNKNOWN_DECISION
+
+
+def test_several_trades_of_one_decision_each_count() -> None:
+    state = a_state()
+    open_up(state, "d1")
+
+    counts = [close(state, f"t{number}", decision_id="d1").stats.count for number in range(3)]
+
+    assert counts == [1, 2, 3]
+
+
+def test_an_excluded_trade_is_counted_but_not_learned() -> None:
+    """A position closed by hand says nothing of the strategy; but it is closed."""
+    state = a_state()
+    open_up(state, "d1")
+
+    result = close(state, "t1", decision_id="d1", close_reason="manual")
+
+    assert result.outcome == "excluded"
+    assert cells(state) == {}
+    assert close(state, "t1", decision_id="d1").outcome == "duplicate"
+    assert code_of(state, "t2") is DeadLetterCode.UNKNOWN_DECISION
+
+
+def test_excluded_reasons_are_a_setting() -> None:
+    state = a_state(learn_exclude=frozenset({CloseReason.TIMEOUT}))
+    open_up(state, "d1")
+
+    outcomes = [
+        close(state, reason, decision_id="d1", close_reason=reason).outcome
+        for reason in ("manual", "timeout", "liquidation")
+    ]
+
+    assert outcomes == ["win", "excluded", "win"]
+
+
+def test_a_correction_of_an_excluded_trade_is_only_counted() -> None:
+    """Its close reason stays the first's, whatever the correction says."""
+    state = a_state()
+    open_up(state, "d1")
+    close(state, "t1", decision_id="d1", close_reason="external")
+
+    result = close(state, "t1", decision_id="d1", revision=1, close_reason="take_profit")
+
+    assert result.outcome == "excluded"
+    assert cells(state) == {}
+    assert close(state, "t1", decision_id="d1", revision=1).outcome == "duplicate"
+
+
+def test_decision_strategy_regime_and_reason_stay_the_firsts() -> None:
+    state = a_state()
+    open_up(state, "d1")
+    open_up(state, "d2", strategy="moderate", regime=MarketRegime.UNKNOWN)
+    close(state, "t1", decision_id="d1", realized_r=2.0)
+
+    result = close(
+        state,
+        "t1",
+        decision_id="d2",
+        revision=1,
+        realized_r=-1.0,
+        strategy="moderate",
+        regime="unknown",
+        close_reason="manual",
+    )
+
+    assert result.outcome == "revised"
+    assert cells(state) == {
+        ("default", "BTCUSDT", "trend_up", None, "scalp"): {
+            "count": 1,
+            "ema_reward": -1.0,
+            "avg_reward": -1.0,
+            "win_count": 0,
+            "loss_count": 1,
+            "total_r": -1.0,
+        }
+    }
+    assert close(state, "t2").strategy == "moderate", "the second decision is still open"
+
+
+@pytest.mark.parametrize("revision", [OMIT, 0, 3, 4])
+def test_an_equal_or_lower_revision_is_a_duplicate(revision: Any) -> None:
+    state = a_state()
+    open_up(state, "d1")
+    close(state, "t1", decision_id="d1")
+    close(state, "t1", revision=4, realized_r=2.0)
+    before = whole(state.stored())
+
+    assert close(state, "t1", revision=revision, realized_r=9.0).outcome == "duplicate"
+
+    assert whole(state.stored()) == before
+
+
+def test_a_correction_of_an_unknown_trade_is_refused() -> None:
+    """Without the first one nobody knows what to take out."""
+    state = a_state(dedupe_window=1)
+    open_up(state, "d1")
+    fields = {"decision_id": "d1", "strategy": "scalp", "regime": "trend_up", "revision": 1}
+
+    assert code_of(state, "never", **fields) is DeadLetterCode.UNKNOWN_TRADE
+    close(state, "t1", decision_id="d1")
+    close(state, "t2", decision_id="d1")
+    assert code_of(state, "t1", **fields) is DeadLetterCode.UNKNOWN_TRADE
+
+
+def test_a_correction_needs_no_open_decision() -> None:
+    """Funding is known days later: its decision may be gone by then."""
+    state = a_state(decision_ttl_ms=10)
+    open_up(state, "d1")
+    close(state, "t1", decision_id="d1")
+
+    result = close(state, "t1", decision_id="d1", revision=1, realized_r=-2.0, ts=LONG_AGO)
+
+    assert result.outcome == "revised"
+    assert result.stats.total_r == -2.0
+
+
+def test_a_correction_out_of_range_is_refused() -> None:
+    state = a_state()
+    open_up(state, "d1")
+    prices = {"realized_r": OMIT, "entry_price": 100.0, "atr": 1.0}
+    close(state, "t1", decision_id="d1", **prices, exit_price=101.0)
+
+    code = code_of(state, "t1", revision=1, **prices, exit_price=9999.0)
+
+    assert code is DeadLetterCode.INVALID_MESSAGE
+    assert close(state, "t1", revision=1, **prices, exit_price=102.0).outcome == "revised"
+
+
+def test_a_correction_without_atr_takes_the_decisions() -> None:
+    """`atr` is optional: the decision's ATR when absent, and the decision stays the first's."""
+    state = a_state()
+    open_up(state, "d1", atr=2.0)
+    prices = {"realized_r": OMIT, "entry_price": 100.0, "exit_price": 108.0}
+    close(state, "t1", decision_id="d1", **prices, atr=4.0)
+
+    result = close(state, "t1", decision_id="d1", revision=1, **prices, atr=OMIT)
+
+    assert result.reward == 4.0
+
+
+def test_refused_trades_do_not_count_as_seen() -> None:
+    state = a_state()
+    assert code_of(state, "t1", decision_id="d1") is DeadLetterCode.UNKNOWN_DECISION
+
+    open_up(state, "d1")
+
+    assert close(state, "t1", decision_id="d1").outcome == "win"
+
+
+def test_the_same_trade_id_of_two_accounts_is_two_trades() -> None:
+    state = a_state()
+    open_up(state, "d1")
+    open_up(state, "d2", account="paper")
+
+    outcomes = [
+        close(state, "t1", decision_id="d1").outcome,
+        close(state, "t1", decision_id="d2", account="paper").outcome,
+        close(state, "t1", decision_id="d2", account="paper").outcome,
+    ]
+
+    assert outcomes == ["win", "win", "duplicate"]
+
+
+def test_accounts_symbols_and_regimes_learn_apart() -> None:
+    state = a_state()
+    places: list[dict[str, Any]] = [
+        {},
+        {"account": "paper"},
+        {"symbol": "A:B"},
+        {"regime": MarketRegime.UNKNOWN},
+        {"variant": "a"},
+    ]
+    for number, place in enumerate(places):
+        open_up(state, f"d{number}", **place)
+        where = {k: v for k, v in place.items() if k in {"account", "symbol"}}
+        close(state, f"t{number}", decision_id=f"d{number}", realized_r=float(number), **where)
+
+    assert sorted(cell["total_r"] for cell in cells(state).values()) == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(99, "win"), (101, DeadLetterCode.UNKNOWN_DECISION)])
+@pytest.mark.parametrize("named", [{"decision_id": "d1"}, {}])
+def test_a_decision_is_gone_after_its_time(age: int, outcome: str, named: dict[str, str]) -> None:
+    """By record time: a worker that was away for a week must come to the same table."""
+    state = a_state(decision_ttl_ms=100)
+    open_up(state, "d1", ts=LONG_AGO)
+
+    if outcome == "win":
+        assert close(state, "t1", ts=LONG_AGO + age, **named).outcome == outcome
+    else:
+        assert code_of(state, "t1", ts=LONG_AGO + age, **named) is outcome
+
+
+def test_the_oldest_open_decision_goes_when_there_are_too_many() -> None:
+    state = a_state(open_decisions_max=2)
+
+    open_up(state, "d1", "d2", "d3")
+
+    assert set(state.open) == {"d2", "d3"}
+    assert code_of(state, "t1", decision_id="d1") is DeadLetterCode.UNKNOWN_DECISION
+    assert close(state, "t2", decision_id="d2").outcome == "win"
+
+
+def test_a_repeated_decision_changes_nothing_and_the_first_one_counts() -> None:
+    state = a_state()
+    open_up(state, "d1")
+    before = whole(state.stored())
+
+    open_up(state, "d1", strategy="moderate", atr=9.0)
+
+    assert whole(state.stored()) == before
+    assert close(state, "t1", decision_id="d1").strategy == "scalp"
+
+
+def test_the_last_decisions_of_an_account_are_known() -> None:
+    """A busy account must not push another one's ids out."""
+    state = a_state(dedupe_window=2)
+    open_up(state, "p1", account="paper")
+
+    open_up(state, "d1", "d2", "d3")
+
+    known = [state.knows_decision("default", name) for name in ("d1", "d2", "d3", "p1")]
+    assert known == [False, True, True, False]
+    assert state.knows_decision("paper", "p1")
+
+
+def test_a_closed_decision_is_still_known() -> None:
+    state = a_state()
+    open_up(state, "d1")
+    close(state, "t1", decision_id="d1")
+
+    assert state.knows_decision("default", "d1")
+    assert list(state.active) == []
+
+
+def test_active_decisions_are_the_newest_open_ones() -> None:
+    state = a_state()
+    open_up(state, "d1", "d2")
+    open_up(state, "d3", side=Side.SHORT)
+    open_up(state, "d4", account="paper")
+
+    close(state, "t1", decision_id="d2")
+
+    assert {one.decision_id for one in state.active} == {"d1", "d3", "d4"}
+
+
+def test_reward_unit_risk_divides_by_the_strategys_stop() -> None:
+    state = a_state(reward_unit="risk")
+    open_up(state, "d1", strategy="trend_rider")
+
+    named = close(state, "t1", decision_id="d1", realized_r=-2.0)
+    echoed = close(state, "t2", symbol="X", strategy="scalp", regime="unknown", realized_r=-0.8)
+
+    assert (named.reward, echoed.reward) == (pytest.approx(-1.0), pytest.approx(-1.0))
+
+
+def test_a_context_without_rewards_is_empty() -> None:
+    assert dict(a_state().row(ContextKey("default", "X", MarketRegime.UNKNOWN))) == {}
+
+
+def test_counters_count_decisions_explorations_and_rewards() -> None:
+    state = a_state()
+    state.admit(decision("d1"), is_exploration=True)
+    state.admit(decision("d2"), is_exploration=False)
+    state.admit(decision("d2"), is_exploration=True)
+
+    close(state, "t1", decision_id="d1")
+    close(state, "t1", decision_id="d1")
+
+    totals = state.totals
+    assert (totals.decisions, totals.explorations, totals.rewards) == (2, 1, 1)
+
+
+@given(st.floats(-1000.0, 1000.0), st.integers(0, 2**53), st.text("abc:_", min_size=1))
+def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -> None:
+    """17 significant digits: what a restart reads is what was folded, to the last bit."""
+    stats = ArmStats(count, value, count // 2, count // 3, value * 3)
+
+    fields = dict(codec.arm_fields("scalp", stats))
+
+    assert codec.decode_row(fields) == {"scalp": stats}
+    assert fields["scalp:count"] == str(count)
+    assert float(fields["scalp:ema_reward"]) == value
+    assert set(fields) == {
+        f"scalp:{name}"
+        for name in ("count", "ema_reward", "avg_reward", "win_count", "loss_count", "total_r")
+    }
+    name = codec.trade_field("paper", trade_id)
+    state = a_state()
+    open_up(state, "d1", account="paper", atr=abs(value) + 1e-12)
+    close(state, trade_id, account="paper", decision_id="d1", realized_r=value)
+    (kept,) = state.stored().trades
+    assert codec.decode_trade(name, codec.encode_trade(kept)) == kept
+    (closed,) = state.stored().closed
+    assert codec.decode_decision("d1", codec.encode_decision(closed, is_open=False)) == (
+        closed,
+        False,
+    )
+
+
+def test_position_starts_at_the_logs_beginning() -> None:
+    assert a_state().position == Position(0, 0)
