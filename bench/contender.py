@@ -27,6 +27,8 @@ COMMANDS: dict[str, Sequence[str]] = {
 }
 _ROOT = Path(__file__).parent.parent
 _OURS = ("KAFKA_", "META_STRATEGY_", "REGIME_", "REDIS_", "HTTP_", "LOG_", "DEFAULT_STRATEGY")
+# with it every start would compile the sources anew: nobody deploys that
+_SLOW = "PYTHONDONTWRITEBYTECODE"
 _STOP_LIMIT_S = 12.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -110,6 +112,11 @@ class Run:
         """Its process id; 0 when it does not run."""
         return 0 if self._process is None else self._process.pid
 
+    @property
+    def log_text(self) -> str:
+        """What the process wrote so far."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
     def check(self) -> None:
         """See that the process still runs.
 
@@ -118,7 +125,7 @@ class Run:
         """
         code = None if self._process is None else self._process.exit_code
         if code is not None:
-            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+            tail = "\n".join(self.log_text.splitlines()[-15:])
             raise ContenderError(f"{self.name} ended with exit code {code}\n{tail}")
 
     def cpu_s(self) -> float:
@@ -174,6 +181,8 @@ class Run:
         return [
             "env",
             *(part for name in os.environ if name.startswith(_OURS) for part in ("-u", name)),
+            "-u",
+            _SLOW,
             *(f"{name}={value}" for name, value in values.items()),
             *self._command,
         ]
