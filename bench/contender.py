@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from bench.broker import Broker
 from consumer.local.process import GuardedProcess
-from consumer.local.stack import Stack
+from consumer.local.stack import Stack, StackError
 from consumer.stream.topics import TopicNames
 
 Name = Literal["worker", "plain"]
@@ -31,6 +31,12 @@ _OURS = ("KAFKA_", "META_STRATEGY_", "REGIME_", "REDIS_", "HTTP_", "LOG_", "DEFA
 _SLOW = "PYTHONDONTWRITEBYTECODE"
 _STOP_LIMIT_S = 12.0
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s_of(pid: int) -> float:
+    """Give user and system time of a process until now [s]."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 class ContenderError(Exception):
@@ -130,8 +136,14 @@ class Run:
 
     def cpu_s(self) -> float:
         """Give user and system time of all its threads until now [s]."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_s_of(self.pid)
+
+    def broker_cpu_s(self) -> float:
+        """Give the same of the broker; 0 when it is not ours [s]."""
+        try:
+            return cpu_s_of(self._stack.kafka.pid)
+        except StackError:
+            return 0.0
 
     def peak_rss_mib(self) -> float:
         """Give the most memory it ever held [MiB]."""

@@ -25,19 +25,19 @@ async def measure_drain(run: Run, broker: Broker, signals: Sequence[BenchSignal]
     await broker.preload(run.topics.signals, signals)
     load = os.getloadavg()[0]
     started = run.start()
-    began: tuple[float, int, float] | None = None
+    began: tuple[float, int, float, float] | None = None
     while True:
         run.check()
         done = await broker.committed(run.group_id, run.topics.signals)
         now = time.perf_counter()
         if began is None and done >= count * _WARM_SHARE:
-            began = now, done, run.cpu_s()
+            began = now, done, run.cpu_s(), run.broker_cpu_s()
         if done >= count:
             break
         if now - started > _LIMIT_S:
             raise ContenderError(f"{run.name}: {done} of {count} signals after {_LIMIT_S:.0f} s")
         await asyncio.sleep(_POLL_S)
-    cpu_s = run.cpu_s()
+    cpu_s, broker_cpu_s = run.cpu_s(), run.broker_cpu_s()
     if began is None or began[1] >= count:
         raise ContenderError("the backlog is too small to be measured: use more --signals")
     worked_off, took_s = count - began[1], now - began[0]
@@ -48,6 +48,7 @@ async def measure_drain(run: Run, broker: Broker, signals: Sequence[BenchSignal]
         "rate": worked_off / took_s,
         "cpu_s_per_100k": (cpu_s - began[2]) / worked_off * 100_000,
         "cores": (cpu_s - began[2]) / took_s,
+        "broker_cpu_s_per_100k": (broker_cpu_s - began[3]) / worked_off * 100_000,
         "window_s": took_s,
         "peak_rss_mib": peak_rss_mib,
         "load": load,

@@ -164,11 +164,12 @@ async def measure_paced(
                 await traffic.cold_start(producer)
                 gc.collect()
                 gc.disable()  # a pause of the harness would be taken for one of the contender
-                cpu_before = run.cpu_s()
+                cpu_before, broker_before = run.cpu_s(), run.broker_cpu_s()
                 began = time.perf_counter()
                 await traffic.send_all(producer)
                 took_s = time.perf_counter() - began
                 cpu_s = run.cpu_s() - cpu_before
+                broker_cpu_s = run.broker_cpu_s() - broker_before
             finally:
                 gc.enable()
                 reading.cancel()
@@ -191,6 +192,7 @@ async def measure_paced(
         "p999_ms": quantile(latencies_ms, 0.999),
         "max_ms": latencies_ms[-1],
         "cores": cpu_s / took_s,
+        "broker_cores": broker_cpu_s / took_s,
         "first_decision_s": traffic.started_after[0],
         "all_partitions_s": traffic.started_after[PARTITIONS - 1],
         "harness_late_p99_ms": 1_000 * quantile(sorted(traffic.late_s[first:]), 0.99),

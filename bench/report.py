@@ -53,6 +53,7 @@ def figures(rates: Sequence[int]) -> list[Figure]:
     found = [
         Figure("drain", "rate", "drain, signals/s", 0, is_more_better=True),
         Figure("drain", "cpu_s_per_100k", "drain, CPU s per 100,000", 2, is_more_better=False),
+        Figure("drain", "broker_cpu_s_per_100k", "drain, broker's CPU s", 2, is_more_better=None),
         Figure("drain", "peak_rss_mib", "drain, peak memory MiB", 0, is_more_better=None),
     ]
     for rate in rates:
@@ -62,6 +63,7 @@ def figures(rates: Sequence[int]) -> list[Figure]:
             Figure(measure, "p99_ms", f"{at}, p99 ms", 1, is_more_better=False),
             Figure(measure, "p999_ms", f"{at}, p99.9 ms", 1, is_more_better=None),
             Figure(measure, "cores", f"{at}, cores used", 2, is_more_better=None),
+            Figure(measure, "broker_cores", f"{at}, broker's cores", 2, is_more_better=None),
         ]
     if rates:
         found.append(

@@ -96,12 +96,14 @@ async def plan_migration(settings: Settings, partitions: int, suffix: str) -> Mi
             f"topic {', '.join(missing)} is missing: there is nothing to migrate; run "
             "`meta-strategy topics create`"
         )
-    for name in new_names.co_partitioned:
-        logs = [TopicPartition(name, number) for number in range(found[name] or 0)]
-        if any(last for _, last in (await log_bounds(connection, logs)).values()):
+    if taken := {*new_names.co_partitioned} & {*counts, old_names.dead_letters}:
+        raise RefusedError(f"topic {min(taken)} is one of the old ones: choose another --suffix")
+    logs = [log for name in new_names.co_partitioned for log in _logs(name, found[name] or 0)]
+    for log, (_, last) in (await log_bounds(connection, logs)).items():
+        if last:
             raise RefusedError(
-                f"topic {name} holds records already: of a migration that was broken off, or of "
-                "somebody else; choose other names with --suffix, or delete it"
+                f"topic {log.topic} holds records already: of a migration that was broken off, or "
+                "of somebody else; choose other names with --suffix, or delete it"
             )
     view = make_view(settings, partitions)
     try:
@@ -211,9 +213,11 @@ async def migrate(
     await _shut_out(migration)
     counts = _Counts()
     async with AsyncExitStack() as stack:
-        parts = await _open(migration, stack, counts)
+        # one that reads nothing: an answer to it waits behind no fetch
+        ends = await stack.enter_async_context(LogReader(connection, []))
+        parts = await _open(migration, stack, ends, counts)
         producer = await stack.enter_async_context(DenseProducer(connection))
-        copy = _Copy(migration, producer, counts, on_total, on_progress)
+        copy = _Copy(migration, producer, ends, counts, on_total, on_progress)
         await copy.worked_off(parts)
         folded = {
             log: producer.next_offset(log)
@@ -222,7 +226,7 @@ async def migrate(
         await copy.waiting(parts)
         await _refuse_while_served(old)
         for part in parts:
-            if (await part.reader.bounds(part.decisions))[1] != part.end.decisions:
+            if await copy.end(part.decisions) != part.end.decisions:
                 raise RefusedError(
                     f"{part.decisions.topic}-{part.decisions.partition}: a worker decided "
                     "meanwhile: stop the workers, and start over with another --suffix"
@@ -279,7 +283,7 @@ async def _shut_out(migration: Migration) -> None:
 
 
 async def _open(
-    migration: Migration, stack: AsyncExitStack, counts: _Counts
+    migration: Migration, stack: AsyncExitStack, ends: LogReader, counts: _Counts
 ) -> list[_OldPartition]:
     old, there = migration.old, migration.counts
     decisions, trades, signals = (
@@ -302,7 +306,7 @@ async def _open(
         memory = [log for log in logs[:2] if log.partition < there[log.topic]]
         reader = await stack.enter_async_context(LogReader(old.connection, memory))
         bounds = [
-            await reader.bounds(log) if log.partition < there[log.topic] else (0, 0) for log in logs
+            await ends.bounds(log) if log.partition < there[log.topic] else (0, 0) for log in logs
         ]
         (first_decision, last_decision), (first_trade, last_trade), signal_bounds = bounds
         trades_offset = _goes_on(old, logs[1], committed.get(logs[1]), first_trade, last_trade)
@@ -343,6 +347,7 @@ class _Copy:
         self,
         migration: Migration,
         producer: DenseProducer,
+        ends: LogReader,
         counts: _Counts,
         on_total: Callable[[int], None],
         on_progress: Callable[[int], None],
@@ -352,6 +357,7 @@ class _Copy:
         self._old_counts = migration.counts
         self._are_counts_equal = len(set(migration.counts.values())) == 1
         self._producer = producer
+        self._ends = ends
         self._counts = counts
         self._on_total = on_total
         self._on_progress = on_progress
@@ -447,16 +453,17 @@ class _Copy:
                 (part.trades, part.next_trade),
                 (part.signals, part.next_signal),
             ):
-                found += max(0, await self._end(part, log) - position)
+                found += max(0, await self.end(log) - position)
         return found
 
-    async def _end(self, part: _OldPartition, log: TopicPartition) -> int:
+    async def end(self, log: TopicPartition) -> int:
+        """Give the offset behind the last record of an old log; 0 where there is none."""
         if log.partition >= self._old_counts[log.topic]:
             return 0
-        return (await part.reader.bounds(log))[1]
+        return (await self._ends.bounds(log))[1]
 
     async def _rest(self, part: _OldPartition, log: TopicPartition, start: int) -> int:
-        end = await self._end(part, log)
+        end = await self.end(log)
         if start >= end:
             return start
         self._on_total(end - start)

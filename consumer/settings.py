@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -134,9 +135,19 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis_url(cls, value: SecretStr) -> SecretStr:
-        scheme = value.get_secret_value().partition("://")[0]
-        if scheme not in {"redis", "rediss", "unix"}:
+        text = value.get_secret_value()
+        if not text.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        parts = urlsplit(text)
+        try:
+            port = parts.port
+        except ValueError:
+            raise ValueError("the port must be a number from 1 to 65535") from None
+        if parts.scheme != "unix" and (not parts.hostname or port == 0):
+            raise ValueError("must name a host, and a port from 1 to 65535 or none")
+        database = parts.path.strip("/") if parts.scheme != "unix" else ""
+        if database and not database.isdigit():
+            raise ValueError("the path must be the number of a database")
         return value
 
     @model_validator(mode="after")
@@ -335,7 +346,8 @@ def load_profiles(path: Path) -> tuple[StrategyProfile, ...]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{where}: is no TOML file: {error}") from None
     tables = content.get("profiles")
-    if not isinstance(tables, list) or not tables:
+    is_tables = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
+    if not is_tables or not tables:
         raise SettingsError(f"{where}: has no [[profiles]] tables")
     found: dict[str, StrategyProfile] = {}
     for number, table in enumerate(tables, 1):

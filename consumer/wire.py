@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from consumer.decide import Decision
 from consumer.domain.open_decision import OpenDecision
@@ -22,6 +22,7 @@ from schemas import (
     TradeClosed,
     format_time_ms,
 )
+from schemas.fields import Account, Identifier, Price, StrategyName, Symbol, Variant
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -225,8 +226,28 @@ def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> O
     )
 
 
+class _LoggedTpsl(Message):
+    atr: Price
+    atr_mult_sl: Annotated[float, Field(gt=0.0)]
+
+
+class _Logged(Message):
+    """What the fold needs of a record of `strategy-decisions`; checked like any input."""
+
+    decision_id: Identifier
+    account: Account
+    symbol: Symbol
+    side: Annotated[Side, Field(strict=False)]
+    regime: Annotated[MarketRegime, Field(strict=False)]
+    variant: Variant | None = None
+    strategy: StrategyName
+    is_exploration: bool
+    table_offset: Annotated[int, Field(ge=0)]
+    tpsl: _LoggedTpsl
+
+
 class LoggedDecision(NamedTuple):
-    """What the fold needs of a record of `strategy-decisions`."""
+    """A decision as it stands in the log."""
 
     remembered: OpenDecision
     table_offset: int
@@ -236,22 +257,19 @@ class LoggedDecision(NamedTuple):
 def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDecision | None:
     """Read a decision that this worker, or one before it, wrote; None for a foreign record."""
     try:
-        content = orjson.loads(value or b"")
-        tpsl = content["tpsl"]
-        remembered = OpenDecision(
-            content["decision_id"],
-            content["account"],
-            content["symbol"],
-            Side(content["side"]),
-            MarketRegime(content["regime"]),
-            content.get("variant"),
-            content["strategy"],
-            float(tpsl["atr"]),
-            float(tpsl["atr_mult_sl"]),
-            timestamp_ms,
-        )
-        return LoggedDecision(
-            remembered, int(content["table_offset"]), bool(content["is_exploration"])
-        )
-    except (ValueError, KeyError, TypeError):
+        logged = _Logged.model_validate(orjson.loads(value or b""))
+    except (orjson.JSONDecodeError, ValidationError):
         return None
+    remembered = OpenDecision(
+        logged.decision_id,
+        logged.account,
+        logged.symbol,
+        logged.side,
+        logged.regime,
+        logged.variant,
+        logged.strategy,
+        logged.tpsl.atr,
+        logged.tpsl.atr_mult_sl,
+        timestamp_ms,
+    )
+    return LoggedDecision(remembered, logged.table_offset, logged.is_exploration)

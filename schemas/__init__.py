@@ -1,6 +1,7 @@
 """The messages that executor, worker and router share, and the words they are made of."""
 
-from schemas._types import (
+from schemas.candle import Candle
+from schemas.fields import (
     MAX_MESSAGE_BYTES,
     MAX_METADATA_BYTES,
     SCHEMA_VERSION,
@@ -8,7 +9,6 @@ from schemas._types import (
     format_time_ms,
     parse_time_ms,
 )
-from schemas.candle import Candle
 from schemas.signal import HigherTimeframe, MarketContext, Signal
 from schemas.strategy_decision import Source, StrategyDecision, Tpsl
 from schemas.strategy_profile import StrategyProfile

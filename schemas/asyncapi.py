@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from schemas._types import SCHEMA_VERSION
 from schemas.asyncapi_components import KAFKA_BINDING, messages, schemas
+from schemas.fields import SCHEMA_VERSION
 from schemas.json_schema import JsonObject
 
 _INFO = (

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from schemas._types import Amount, Message, Price, Symbol, Timeframe, TimeMs, Version
+from schemas.fields import Amount, Message, Price, Symbol, Timeframe, TimeMs, Version
 
 
 class Candle(Message):

@@ -4,8 +4,8 @@ import json
 from importlib.resources import files
 from typing import Any, Literal
 
-from schemas._types import SCHEMA_VERSION, Message
 from schemas.candle import Candle
+from schemas.fields import SCHEMA_VERSION, Message
 from schemas.signal import Signal
 from schemas.strategy_decision import StrategyDecision
 from schemas.trade_closed import TradeClosed

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from schemas._types import (
+from schemas.fields import (
     Account,
     Fraction,
     Identifier,

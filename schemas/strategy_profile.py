@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from schemas._types import Fraction, Message, StrategyName
+from schemas.fields import Fraction, Message, StrategyName
 from schemas.vocabulary import Aggressiveness, StrategyID
 
 _LARGEST_MULTIPLE = 1000.0  # R is bounded by it: a wider ladder could never be paid

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
-from schemas._types import (
+from schemas.fields import (
     Account,
     Amount,
     Identifier,

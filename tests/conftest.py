@@ -7,7 +7,7 @@ settings.register_profile(
     "unit",
     derandomize=True,
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     phases=[phase for phase in Phase if phase is not Phase.explain],  # minutes for a long example
 )
 settings.load_profile("unit")

@@ -46,7 +46,7 @@ class FoldedTrade(NamedTuple):
     """Which of its arm's rewards it was, 1 being the first; 0 when it was excluded."""
     revision: int
     atr: float | None
-    """ATR its prices were divided by [quote]."""
+    """ATR of its decision [quote]; where that was not known, its own."""
     atr_mult_sl: float
     """Distance of the strategy's stop [ATR]."""
     sequence: int = 0

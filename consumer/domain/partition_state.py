@@ -172,8 +172,11 @@ class PartitionState:
             oldest = next(iter(ids))
             del ids[oldest]
             self.changes.decision_ids.add((decision.account, oldest))
-        if decision.decision_id in self.open or decision.decision_id in self.closed:
-            return  # out of the dedupe window, still remembered: its first record stays
+        known = self.open.get(decision.decision_id) or self.closed.get(decision.decision_id)
+        if known is not None:  # out of the dedupe window, still remembered
+            if not self._is_over(known, decision):
+                return  # its first record stays
+            self._forget(known)
         self._open(decision._replace(sequence=self.totals.next_sequence()))
         while len(self.open) > self.settings.open_decisions_max:
             self._forget(next(iter(self.open.values())))
@@ -259,7 +262,7 @@ class PartitionState:
                 reward,
                 ordinal,
                 revision,
-                trade.atr if trade.atr is not None else arm.atr,
+                arm.atr if arm.atr is not None else trade.atr,
                 arm.atr_mult_sl,
                 self.totals.next_sequence(),
             )

@@ -3,7 +3,7 @@
 from pydantic import Field, ValidationError
 
 import schemas
-from schemas._types import Symbol, Timeframe
+from schemas.fields import Symbol, Timeframe
 
 
 class MarketContext(schemas.MarketContext):

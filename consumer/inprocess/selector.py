@@ -33,7 +33,7 @@ from consumer.inprocess.market import value_error
 from consumer.inprocess.profiles import STRATEGY_PROFILES
 from consumer.inprocess.table_file import TableFile
 from schemas import CloseReason, MarketRegime, Mode, Side, StrategyID, StrategyProfile, TradeClosed
-from schemas._types import Account, Symbol
+from schemas.fields import Account, Symbol
 
 _log = logging.getLogger("meta_strategy")
 

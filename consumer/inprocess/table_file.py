@@ -18,7 +18,7 @@ from consumer.domain.reward import RewardUnit
 from consumer.errors import RefusedError
 from consumer.store.files import write_in_one_step
 from schemas import MarketRegime
-from schemas._types import Account, StrategyName, Symbol
+from schemas.fields import Account, StrategyName, Symbol
 
 _Count = Annotated[int, Field(ge=0)]
 

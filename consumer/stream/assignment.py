@@ -1,6 +1,7 @@
 """A membership in the consumer group: a rebalance opens and closes partitions."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
@@ -27,6 +28,9 @@ _REVOKE_TIMEOUT_S = 4.0
 """For the batches in hand when partitions are taken away, or at a stop."""
 _LEAVE_TIMEOUT_S = 2.0
 _PROBE_TIMEOUT_S = 2.0
+_COMMITS_AT_ONCE = int(os.environ.get("COMMITS", "3"))
+"""Transactions under way at once in a worker. Each costs the same whatever its size: above some
+three, more of them only make batches smaller and everybody later; with one, its wait is idle."""
 
 
 class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
@@ -64,6 +68,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         self.is_member = False
         """Whether the group has given an assignment, possibly an empty one, that still holds."""
         self._is_started = False
+        self._commits = asyncio.Semaphore(_COMMITS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.consumer = AIOKafkaConsumer(
@@ -156,6 +161,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 work=self._make_work(number),
                 start=self._start,
                 on_skipped=self._on_skipped,
+                commits=self._commits,
             )
             self.partitions[number] = partition
             task = asyncio.create_task(partition.run(), name=f"partition {number}")

@@ -79,6 +79,7 @@ class Partition:
         work: What is done with the records.
         start: Where a group without offsets starts in `signals`.
         on_skipped: Told topic and count of records that retention deleted before they were read.
+        commits: How many partitions of the worker may be in a transaction at once.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Partition:
         work: PartitionWork,
         start: Literal["earliest", "latest"],
         on_skipped: Callable[[str, int], None],
+        commits: asyncio.Semaphore,
     ) -> None:
         self.number = number
         self.work = work
@@ -102,6 +104,7 @@ class Partition:
         self._sink = make_sink()
         self._start: Literal["earliest", "latest"] = start
         self._on_skipped = on_skipped
+        self._commits = commits
         self._is_stopped = False
         self._wake = asyncio.Event()
         self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
@@ -208,15 +211,27 @@ class Partition:
         return records
 
     async def _serve(self) -> None:
-        trades = self._take(self._trades, _MAX_RECORDS) if self.work.accepts_trades else []
-        room = _MAX_RECORDS - len(trades)
-        signals = self._take(self._signals, room) if self.work.accepts_signals else []
-        if not trades and not signals:
+        if not self._has_work():
             self._wake.clear()
             # records that may not be worked off now are looked at again without being woken
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REST_S):
                     await self._wake.wait()
+            return
+        async with self._commits:  # what comes in while it waits for its turn goes along
+            await self._work_off()
+
+    def _has_work(self) -> bool:
+        return bool(
+            (self._inboxes[self._signals] and self.work.accepts_signals)
+            or (self._inboxes[self._trades] and self.work.accepts_trades)
+        )
+
+    async def _work_off(self) -> None:
+        trades = self._take(self._trades, _MAX_RECORDS) if self.work.accepts_trades else []
+        room = _MAX_RECORDS - len(trades)
+        signals = self._take(self._signals, room) if self.work.accepts_signals else []
+        if not trades and not signals:
             return
         batches = self.work.step(trades, signals)
         offsets = {

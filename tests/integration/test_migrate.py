@@ -3,17 +3,20 @@
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiokafka.structs import ConsumerRecord
 
 from consumer.errors import RefusedError
-from consumer.migrate import plan_migration
+from consumer.migrate import _by_time, plan_migration
+from consumer.rebuild import Merged
 from consumer.settings import Settings, load
 from consumer.stream.dense_producer import partition_of
 from consumer.stream.groups import commit_offsets
+from consumer.wire import LoggedDecision
 from tests.integration.conftest import Deploy
 from tests.support.builders import make_trade
 from tests.support.executor import signals, trade_for
@@ -246,3 +249,26 @@ async def test_fewer_partitions_leave_no_keys_and_no_dead_letter_behind(deploy: 
     reasons = Counter(place(letter)[1] for letter in refused)
     assert again == {(deployment.topics.trades, code): count for code, count in reasons.items()}
     await deployment.kafka.admin.delete_topics([old.signals, old.trades, old.decisions])
+
+
+def merged(timestamp: int, *, is_trade: bool = False) -> Merged:
+    decision = None if is_trade else LoggedDecision(cast(Any, None), 0, is_exploration=False)
+    return Merged(SimpleNamespace(timestamp=timestamp), is_trade, decision)
+
+
+async def stream(*records: Merged) -> AsyncIterator[Merged]:
+    for record in records:
+        yield record
+
+
+async def test_partitions_that_become_one_are_joined_by_time() -> None:
+    """One after the other, the last one's old decisions would push out what the others remember."""
+    first = stream(merged(10), merged(90, is_trade=True), merged(30), merged(5, is_trade=True))
+    second = stream(merged(0, is_trade=True), merged(20), merged(20), merged(40))
+
+    found = [
+        (number, record.record.timestamp)
+        async for number, record in _by_time([first, second, stream()])
+    ]
+
+    assert found == [(1, 0), (0, 10), (0, 90), (1, 20), (1, 20), (0, 30), (0, 5), (1, 40)]

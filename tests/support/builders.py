@@ -1,7 +1,8 @@
 """Builders of input messages: valid by default, everything that matters to a test is named there."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
@@ -120,6 +121,19 @@ def signal_bytes(signal: Mapping[str, Any] | None = None, /, **overrides: Any) -
 def trade_bytes(trade: Mapping[str, Any] | None = None, /, **overrides: Any) -> bytes:
     """Encode a trade, or the one that `make_trade` builds from the overrides."""
     return _encoded(make_trade(**overrides) if trade is None else {**trade, **overrides})
+
+
+@dataclass(slots=True)
+class FakeRecord:
+    """A record as the Kafka client gives it; header values may be None there."""
+
+    value: bytes | None
+    key: bytes | None = b"BTCUSDT"
+    topic: str = "signals"
+    partition: int = 3
+    offset: int = 42
+    timestamp: int = START_MS
+    headers: Sequence[tuple[str, Any]] = field(default_factory=list)
 
 
 def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

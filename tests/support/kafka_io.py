@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -117,6 +118,8 @@ class KafkaIo:
         )
 
     async def __aenter__(self) -> Self:
+        # topics of finished tests are deleted; that their producer misses them is no news
+        logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)
         await self.admin.start()
         await self.producer.start()
         return self

@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -18,6 +18,9 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
 
 from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
@@ -261,7 +264,10 @@ class Deployment:
         self.group = f"{mark}-group"
         self.prefix = mark
         self.settings = settings
-        self.redis = Redis.from_url(stack.redis_url, decode_responses=True)
+        # tests end and start servers: a connection that broke meanwhile is simply made again
+        again = Retry(ConstantBackoff(0.05), 5)
+        self.redis = Redis.from_url(stack.redis_url, retry=again, decode_responses=True)
+        self.raw_redis = Redis.from_url(stack.redis_url, retry=again)
         self.workers: list[WorkerProcess] = []
 
     def environment(self, **settings: str) -> dict[str, str]:
@@ -388,9 +394,11 @@ class Deployment:
         """End all workers and leave nothing behind."""
         for worker in self.workers:
             worker.kill()
-        if keys := await self.all_keys():
-            await self.redis.unlink(*keys)
+        with suppress(RedisError):  # a test may have ended it
+            if keys := await self.all_keys():
+                await self.redis.unlink(*keys)
         await self.redis.aclose()
+        await self.raw_redis.aclose()
         await self.kafka.admin.delete_topics(
             [t for t in (getattr(self.topics, n) for n in Topics.__slots__)]
         )

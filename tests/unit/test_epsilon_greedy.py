@@ -55,7 +55,7 @@ def rows(draw: st.DrawFn) -> dict[str, ArmStats]:
     return {name: arm(draw(st.integers(1, 9)), draw(averages)) for name in known}
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     rows(),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),

@@ -59,7 +59,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int | None, float]]:
     return events
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(histories(), alphas)
 def test_a_correction_stands_as_if_it_had_always_stood_there(
     events: list[tuple[int | None, float]], alpha: float

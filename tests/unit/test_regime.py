@@ -120,7 +120,7 @@ def regime_of(**fields: Any) -> MarketRegime:
 
 
 @pytest.mark.parametrize("limits", [LIMITS, OTHER_LIMITS])
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(fields=contexts())
 def test_regime_and_confidence_follow_the_rules(
     limits: dict[str, float], fields: dict[str, Any]

@@ -1,0 +1,417 @@
+"""The command line, as operators and their scripts use it (contract, section 9)."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from consumer.local.server import free_port
+from tests.e2e.conftest import Deploy
+from tests.support.builders import make_signal
+from tests.support.executor import signals, trade_for
+from tests.support.fold_oracle import assert_table, fold
+from tests.support.kafka_io import KafkaIo, Out, content, headers_of, keyed
+from tests.support.servers import Deployment
+
+COMMANDS = [
+    [],
+    ["worker"],
+    ["demo"],
+    ["topics"],
+    ["topics", "create"],
+    ["topics", "migrate"],
+    ["qtable"],
+    ["qtable", "show"],
+    ["qtable", "export"],
+    ["qtable", "import"],
+    ["qtable", "rebuild"],
+    ["dead-letters"],
+    ["dead-letters", "list"],
+    ["dead-letters", "replay"],
+    ["schemas"],
+    ["schemas", "export"],
+    ["doctor"],
+]
+WRONG_USE = [
+    ["nonsense"],
+    ["worker", "too", "many"],
+    ["worker", "--nonsense"],
+    ["topics", "nonsense"],
+    ["topics", "create", "--partitions", "0"],
+    ["qtable", "nonsense"],
+    ["qtable", "export"],
+    ["qtable", "import"],
+    ["schemas", "export"],
+    ["dead-letters", "nonsense"],
+    ["dead-letters", "replay", "--reason", "nonsense"],
+    ["dead-letters", "replay", "--max", "x"],
+    ["doctor", "too", "many"],
+]
+
+
+async def in_parts(deployment: Deployment, commands: list[list[str]], *more: str) -> list[Any]:
+    """Run commands, four at a time: enough for two cores."""
+    finished: list[Any] = []
+    for start in range(0, len(commands), 4):
+        part = commands[start : start + 4]
+        finished += await asyncio.gather(*(deployment.run(*c, *more) for c in part))
+    return finished
+
+
+async def test_help_is_everywhere(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+
+    finished = await in_parts(deployment, COMMANDS, "--help")
+
+    missing = [c for c, done in zip(COMMANDS, finished, strict=True) if done.code != 0]
+    assert missing == []
+    assert all(done.out.startswith("Usage: ") and done.err == "" for done in finished)
+
+
+async def test_wrong_use_ends_with_2_and_the_usage(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+
+    finished = await in_parts(deployment, WRONG_USE)
+
+    for command, done in zip(WRONG_USE, finished, strict=True):
+        assert done.code == 2, command
+        assert "Usage: " in done.err
+        assert "Traceback" not in done.err
+
+
+async def test_no_command_shows_a_traceback_without_servers(deploy: Deploy, tmp_path: Path) -> None:
+    deployment = await deploy(topics=False)
+    deployment.settings |= {
+        "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+    }
+    commands = [
+        ["topics", "create"],
+        ["qtable", "show"],
+        ["qtable", "export", str(tmp_path / "export.json")],
+        ["qtable", "rebuild", "--yes"],
+        ["dead-letters", "list"],
+        ["dead-letters", "replay", "--yes"],
+    ]
+
+    for command, done in zip(commands, await in_parts(deployment, commands), strict=True):
+        assert done.code == 1, command
+        assert len(done.own_lines) == 1, done.err
+        assert "Traceback" not in done.err
+
+
+# Topics
+
+
+async def config_of(kafka: KafkaIo, topic: str) -> dict[str, str]:
+    responses = await kafka.admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, topic)]
+    )
+    ((_, _, _, _, entries),) = responses[0].resources
+    return {entry[0]: entry[1] for entry in entries}
+
+
+async def test_topics_create_makes_them_right(deploy: Deploy, kafka: KafkaIo) -> None:
+    deployment = await deploy(topics=False)
+    names = deployment.topics
+
+    first = await deployment.run("topics", "create", "--partitions", "3")
+    again = await deployment.run("topics", "create")
+
+    assert (first.code, again.code) == (0, 0)
+    for name in (names.signals, names.trades, names.decisions, names.dead_letters):
+        assert name in first.out
+    for name in (names.signals, names.trades, names.decisions):
+        assert await kafka.partitions(name) == 3
+    assert await kafka.partitions(names.dead_letters) > 0
+    for name in (names.trades, names.decisions):
+        config = await config_of(kafka, name)
+        assert (config["cleanup.policy"], config["retention.ms"]) == ("delete", "-1")
+    worker = await deployment.started()
+    assert (await worker.get("/readyz"))[1]["partitions"] == [0, 1, 2]
+
+
+async def test_topics_create_mends_the_memory_s_retention(deploy: Deploy, kafka: KafkaIo) -> None:
+    deployment = await deploy(topics=False)
+    await kafka.create(deployment.topics.trades, 2, {"cleanup.policy": "compact"})
+    await kafka.create(deployment.topics.decisions, 2, {"retention.ms": "1000"})
+
+    assert (await deployment.run("topics", "create")).code == 0
+
+    for name in (deployment.topics.trades, deployment.topics.decisions):
+        config = await config_of(kafka, name)
+        assert (config["cleanup.policy"], config["retention.ms"]) == ("delete", "-1")
+    assert await kafka.partitions(deployment.topics.signals) == 2
+
+
+async def test_topics_create_lets_only_an_empty_topic_grow(deploy: Deploy, kafka: KafkaIo) -> None:
+    """Growing parts a symbol's old records from its new ones."""
+    deployment = await deploy(topics=False)
+    names = deployment.topics
+    await kafka.create(names.signals, 4)
+    await kafka.create(names.trades, 2)
+
+    grown = await deployment.run("topics", "create")
+
+    assert grown.code == 0
+    assert await kafka.partitions(names.trades) == 4
+    await kafka.send(names.trades, [Out(value=b"{}", key=b"X")])
+    refused = await deployment.run("topics", "create", "--partitions", "6")
+    assert refused.code == 1
+    assert names.trades in refused.err
+    assert "topics migrate" in refused.err
+    assert await kafka.partitions(names.trades) == 4
+
+
+# The table
+
+
+async def taught(deploy: Deploy, **settings: str) -> Deployment:
+    """A deployment with a table, whose worker was stopped."""
+    deployment = await deploy(partitions=2, **settings)
+    worker = await deployment.started()
+    await deployment.send_signals(
+        *map(keyed, signals(150, seed=51, symbols=("EURUSD", "BTCUSDT", "BINANCE:XRPUSDT")))
+    )
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        records = await tail.count(150)
+    await deployment.send_trades(*(keyed(trade_for(content(r))) for r in records[:120]))
+    await deployment.settled()
+    assert (await worker.terminate())[0] == 0
+    return deployment
+
+
+async def everything(deployment: Deployment) -> dict[str, dict[str, str]]:
+    return {key: await deployment.redis.hgetall(key) for key in await deployment.all_keys()}
+
+
+async def test_the_table_is_shown_exported_imported_and_rebuilt(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    deployment = await taught(deploy)
+    before = await everything(deployment)
+    table = await deployment.table()
+    file = tmp_path / "export.json"
+
+    shown = await deployment.run("qtable", "show")
+    one = await deployment.run("qtable", "show", "BINANCE:XRPUSDT", "--json")
+    as_json = await deployment.run("qtable", "show", "--json")
+    exported = await deployment.run("qtable", "export", str(file))
+
+    assert [done.code for done in (shown, one, as_json, exported)] == [0] * 4
+    assert "EURUSD" in shown.out
+    entries = json.loads(as_json.out)
+    cells = {
+        (key.split(":q:", 1)[1], field.removesuffix(":count"))
+        for key, fields in table.items()
+        for field in fields
+        if field.endswith(":count")
+    }
+    assert {
+        (f"{e['account']}:{e['symbol']}:{e['regime']}", e["strategy"]) for e in entries
+    } == cells
+    for entry in entries:
+        (fields,) = (
+            f
+            for k, f in table.items()
+            if k.endswith(f":q:{entry['account']}:{entry['symbol']}:{entry['regime']}")
+        )
+        for name in ("count", "ema_reward", "avg_reward", "total_r"):
+            assert entry[name] == float(fields[f"{entry['strategy']}:{name}"])
+    assert {e["symbol"] for e in json.loads(one.out)} == {"BINANCE:XRPUSDT"}
+    json.loads(file.read_text())
+
+    await deployment.redis.delete(*before)
+    imported = await deployment.run("qtable", "import", str(file), typed="y\n")
+    assert imported.code == 0, imported
+    assert await everything(deployment) == before
+
+    await deployment.redis.delete(*before)
+    rebuilt = await deployment.run("qtable", "rebuild", "--yes")
+    assert rebuilt.code == 0, rebuilt
+    assert await everything(deployment) == before
+
+    # over a table that was changed by hand, too
+    key = next(iter(table))
+    await deployment.redis.hset(key, next(iter(table[key])), "123")
+    await deployment.redis.hset(f"{deployment.prefix}:{{0}}:q:default:GONE:unknown", "a", "1")
+    asked = await deployment.run("qtable", "rebuild", typed="y\n")
+    assert asked.code == 0, asked
+    after = await everything(deployment)
+    after.pop(f"{deployment.prefix}:{{0}}:q:default:GONE:unknown", None)
+    assert after == before
+
+
+async def test_a_refused_question_changes_nothing(deploy: Deploy) -> None:
+    deployment = await taught(deploy)
+    before = await everything(deployment)
+
+    done = await deployment.run("qtable", "rebuild", typed="n\n", META_STRATEGY_ALPHA="0.5")
+
+    assert done.code != 0
+    assert "Traceback" not in done.err
+    assert await everything(deployment) == before
+
+
+async def test_a_rebuild_takes_new_settings_over(deploy: Deploy) -> None:
+    deployment = await taught(deploy)
+    new = {"META_STRATEGY_ALPHA": "0.5", "META_STRATEGY_REWARD_UNIT": "risk"}
+
+    done = await deployment.run("qtable", "rebuild", "--yes", **new)
+
+    assert done.code == 0, done
+    trades = await deployment.kafka.read(deployment.topics.trades)
+    folded = fold(await deployment.decisions(), trades, alpha=0.5, unit="risk")
+    assert_table(await deployment.table(), folded, deployment.prefix)
+    await deployment.started(**new)
+
+
+@pytest.mark.parametrize("content_", ["", "{}", "[]", '{"format": "other"}', "\x00"])
+async def test_a_file_that_is_no_export_is_refused(
+    deploy: Deploy, tmp_path: Path, content_: str
+) -> None:
+    deployment = await deploy(partitions=1)
+    file = tmp_path / "broken.json"
+    file.write_text(content_)
+
+    done = await deployment.run("qtable", "import", str(file), typed="y\n")
+
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert str(file) in done.err
+
+
+# Dead letters
+
+
+async def test_dead_letters_are_listed_and_sent_again(deploy: Deploy) -> None:
+    deployment = await deploy(partitions=2)
+    topics = deployment.topics
+    await deployment.started()
+    signal = make_signal(symbol="EURUSD", signal_id="keyless")
+    value = json.dumps(signal).encode()
+    await deployment.send_signals(
+        Out(value=b"nonsense", key=b"EURUSD", headers=[("traceparent", b"t")]),
+        Out(value=value, key=b"EUR"),
+    )
+    await deployment.send_trades(
+        keyed(trade_for(decision_like(signal))), Out(value=b"x" * 70_000, key=b"EURUSD")
+    )
+    async with deployment.kafka.tail(topics.dead_letters) as tail:
+        await tail.count(4)
+
+        listed = await deployment.run("dead-letters", "list")
+        as_json = await deployment.run("dead-letters", "list", "--json")
+        assert (listed.code, as_json.code) == (0, 0)
+        codes = {"invalid_json", "symbol_key_mismatch", "unknown_decision", "too_large"}
+        assert all(code in listed.out for code in codes)
+        letters = [json.loads(line) for line in as_json.out.splitlines()]
+        assert {letter["reason"] for letter in letters} == codes
+        assert {letter["topic"] for letter in letters} == {topics.signals, topics.trades}
+
+        # its cause was mended: the decision is there now
+        await deployment.send_signals(keyed(signal))
+        async with deployment.kafka.tail(topics.decisions) as decisions:
+            await decisions.count(1)
+        sent = await deployment.run(
+            "dead-letters", "replay", "--reason", "unknown_decision", "--yes"
+        )
+        assert sent.code == 0, sent
+        await deployment.settled()
+        trades = await deployment.kafka.read(topics.trades)
+        assert len(trades) == 3
+        (row,) = (await deployment.table()).values()
+        assert any(v == "1" for k, v in row.items() if k.endswith(":count"))
+
+        # what is still bad comes back, with its own headers
+        again = await deployment.run(
+            "dead-letters", "replay", "--reason", "invalid_json", "--max", "1", "--yes"
+        )
+        assert again.code == 0, again
+        await tail.count(5)
+        last = headers_of(tail.records[-1])
+        assert (last["dlq.reason"], last["traceparent"]) == ("invalid_json", "t")
+        assert [k for k, _ in tail.records[-1].headers].count("dlq.reason") == 1
+
+
+def decision_like(signal: dict[str, Any]) -> dict[str, Any]:
+    """What a trade must know of a decision that is not made yet."""
+    from tests.support.fold_oracle import decision_id
+
+    return {
+        "decision_id": decision_id("default", signal["signal_id"]),
+        "signal_id": signal["signal_id"],
+        "symbol": signal["symbol"],
+        "account": "default",
+        "side": signal["side"],
+        "tpsl": {"entry_reference": 50_000.0, "atr": 250.0},
+    }
+
+
+# The rest
+
+
+async def test_schemas_are_exported(deploy: Deploy, tmp_path: Path) -> None:
+    deployment = await deploy(topics=False)
+
+    done = await deployment.run("schemas", "export", str(tmp_path / "new" / "schemas"))
+
+    assert done.code == 0, done
+    files = {path.name: json.loads(path.read_text()) for path in tmp_path.rglob("*.json")}
+    schemas = [found for found in files.values() if "$schema" in found]
+    assert {s["$schema"] for s in schemas} == {"https://json-schema.org/draft/2020-12/schema"}
+    assert len(schemas) >= 4
+    assert any(found.get("asyncapi", "").startswith("3.") for found in files.values())
+
+
+async def test_doctor_says_that_all_is_well(deploy: Deploy) -> None:
+    deployment = await taught(deploy)
+
+    done = await deployment.run("doctor")
+
+    assert done.code == 0, done
+    text = done.out.lower()
+    assert all(word in text for word in ("settings", "kafka", "topics", "redis"))
+    assert len(done.out.splitlines()) >= 4
+
+
+async def test_doctor_names_each_failing_thing(deploy: Deploy, kafka: KafkaIo) -> None:
+    deployment = await deploy(topics=False)
+    other = await taught(deploy)
+    await kafka.create(deployment.topics.signals, 2)
+    nowhere = f"127.0.0.1:{free_port()}"
+
+    finished = await asyncio.gather(
+        deployment.run("doctor", KAFKA_BOOTSTRAP_SERVERS=nowhere),
+        deployment.run("doctor", REDIS_URL=f"redis://{nowhere}/0"),
+        deployment.run("doctor"),
+        other.run("doctor", META_STRATEGY_ALPHA="0.7"),
+    )
+
+    assert [done.code for done in finished] == [1, 1, 1, 1]
+    assert all("Traceback" not in done.err for done in finished)
+    no_kafka, no_redis, no_topics, other_alpha = ([*done.out.splitlines()] for done in finished)
+    assert any("kafka" in line and "error" in line for line in no_kafka)
+    assert any("redis" in line and "error" in line for line in no_redis)
+    assert any(deployment.topics.trades in line and "error" in line for line in no_topics)
+    assert any("alpha" in line and "error" in line for line in other_alpha)
+
+
+async def test_doctor_fails_on_a_redis_that_evicts(deploy: Deploy) -> None:
+    """It would delete parts of the table, and nothing else would."""
+    deployment = await deploy(partitions=1)
+    try:
+        await deployment.redis.config_set("maxmemory-policy", "allkeys-lru")
+
+        done = await deployment.run("doctor")
+        worker = await deployment.started()
+    finally:
+        await deployment.redis.config_set("maxmemory-policy", "noeviction")
+
+    assert done.code == 1
+    assert any("noeviction" in line and "error" in line for line in done.out.splitlines())
+    warnings = [line["event"] for line in worker.lines() if line["level"] == "warning"]
+    assert any("noeviction" in warning for warning in warnings)

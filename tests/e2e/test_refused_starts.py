@@ -1,0 +1,163 @@
+"""What would do harm is refused at the start, in one line that names the way out."""
+
+import asyncio
+
+import pytest
+
+from tests.e2e.conftest import Deploy
+from tests.support.builders import make_signal
+from tests.support.executor import trade_for
+from tests.support.kafka_io import content, keyed
+from tests.support.servers import Deployment, Finished
+
+KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"}
+
+
+def assert_refused(done: Finished, *words: str, code: int = 1) -> None:
+    assert done.code == code, done
+    assert len(done.own_lines) == 1, done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.own_lines[0]
+
+
+async def test_missing_topics(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+
+    done = await deployment.run("worker")
+
+    assert_refused(done, deployment.topics.signals, "topics create")
+
+
+@pytest.mark.parametrize("odd", ["signals", "trades", "decisions"])
+async def test_partition_counts_that_differ(deploy: Deploy, odd: str) -> None:
+    """A symbol's signals and trades would be served by different workers."""
+    deployment = await deploy(topics=False)
+    for name in ("signals", "trades", "decisions", "dead_letters"):
+        count = 3 if name == odd else 2
+        keep = KEEP if name in {"trades", "decisions"} else {}
+        await deployment.kafka.create(getattr(deployment.topics, name), count, keep)
+
+    done = await deployment.run("worker")
+
+    assert_refused(done, getattr(deployment.topics, odd), "3", "2", "topics")
+
+
+@pytest.mark.parametrize("topic", ["trades", "decisions"])
+async def test_a_memory_that_is_compacted(deploy: Deploy, topic: str) -> None:
+    deployment = await deploy(topics=False)
+    for name in ("signals", "trades", "decisions", "dead_letters"):
+        policy = "compact" if name == topic else "delete"
+        await deployment.kafka.create(
+            getattr(deployment.topics, name), 2, {"cleanup.policy": policy}
+        )
+
+    done = await deployment.run("worker")
+
+    assert_refused(done, getattr(deployment.topics, topic), "compact")
+
+
+async def learned(deploy: Deploy, **settings: str) -> Deployment:
+    """A deployment whose table holds a reward, without a worker."""
+    deployment = await deploy(partitions=1, **settings)
+    worker = await deployment.started()
+    await deployment.send_signals(keyed(make_signal()))
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        (record,) = await tail.count(1)
+    await deployment.send_trades(keyed(trade_for(content(record))))
+    await deployment.settled()
+    assert (await worker.terminate())[0] == 0
+    return deployment
+
+
+async def test_a_table_of_other_settings_is_never_mixed(deploy: Deploy) -> None:
+    """Each changed setting alone; the same ones are accepted again in the end."""
+    deployment = await learned(deploy)
+    changes = {
+        "META_STRATEGY_ALPHA": ("0.3", "alpha"),
+        "META_STRATEGY_REWARD_UNIT": ("risk", "reward_unit"),
+        "META_STRATEGY_LEARN_EXCLUDE": ("manual", "exclude"),
+        "META_STRATEGY_DECISION_TTL_DAYS": ("3", ""),
+        "META_STRATEGY_DEDUPE_WINDOW": ("50", "dedupe"),
+        "META_STRATEGY_OPEN_DECISIONS_MAX": ("50", "open"),
+    }
+
+    finished = await asyncio.gather(
+        *(deployment.run("worker", **{name: value}) for name, (value, _) in changes.items())
+    )
+
+    for done, (_, word) in zip(finished, changes.values(), strict=True):
+        assert_refused(done, word, "qtable rebuild")
+    await deployment.started()
+
+
+async def test_a_watermark_beyond_the_end_of_the_log(deploy: Deploy) -> None:
+    """The topic was made anew: its offsets mean other records."""
+    deployment = await learned(deploy)
+    await deployment.redis.hset(
+        f"{deployment.prefix}:{{0}}:watermark", mapping={"trades": "1000000"}
+    )
+
+    done = await deployment.run("worker")
+
+    assert_refused(done, deployment.topics.trades, "1000000", "qtable rebuild")
+
+
+WRONG = {
+    "META_STRATEGY_EPSILON": "1.5",
+    "META_STRATEGY_ALPHA": "0",
+    "META_STRATEGY_MIN_SAMPLES": "-1",
+    "META_STRATEGY_REWARD_UNIT": "percent",
+    "META_STRATEGY_CANDIDATES": "some",
+    "META_STRATEGY_LEARN_EXCLUDE": "manual,nonsense",
+    "META_STRATEGY_POLICY": "best",
+    "META_STRATEGY_PROFILES_FILE": "/does/not/exist.toml",
+    "META_STRATEGY_KEY_PREFIX": "{0}",
+    "DEFAULT_STRATEGY": "yolo",
+    "REGIME_TREND_ADX_THRESHOLD": "nan",
+    "KAFKA_PROCESSING_GUARANTEE": "at_most_once",
+    "KAFKA_START": "middle",
+    "HTTP_PORT": "70000",
+    "LOG_FORMAT": "xml",
+    "REDIS_URL": "http://localhost",
+}
+
+
+async def test_a_wrong_setting_ends_with_2_and_one_line_that_names_it(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+    names = list(WRONG)
+
+    for start in range(0, len(names), 4):  # four at a time are enough for two cores
+        part = names[start : start + 4]
+        finished = await asyncio.gather(
+            *(deployment.run("worker", **{name: WRONG[name]}) for name in part)
+        )
+        for name, done in zip(part, finished, strict=True):
+            assert_refused(done, name, code=2)
+
+
+async def test_an_unknown_variable_is_warned_about_with_the_nearest_name(deploy: Deploy) -> None:
+    deployment = await deploy(partitions=1)
+
+    worker = await deployment.started(META_STRATEGY_EPSILN="0.2", REGIME_HIGH_VOL="0.1")
+
+    warnings = [line["event"] for line in worker.lines() if line["level"] == "warning"]
+    assert any(
+        "META_STRATEGY_EPSILN" in w
+        and "META_STRATEGY_EPSILON" in w.split("META_STRATEGY_EPSILN")[1]
+        for w in warnings
+    )
+    assert any("REGIME_HIGH_VOL" in w and "REGIME_HIGH_VOL_ATR_PCT" in w for w in warnings)
+
+
+async def test_a_secret_never_appears_in_an_error(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+    canary = "canary-5e1c"
+
+    for settings in (
+        {"REDIS_URL": f"http://user:{canary}@localhost"},
+        {"KAFKA_SASL_PASSWORD": canary, "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
+    ):
+        done = await deployment.run("worker", **settings)
+        assert_refused(done, code=2)
+        assert canary not in done.err + done.out

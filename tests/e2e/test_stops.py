@@ -1,0 +1,158 @@
+"""SIGTERM ends the process in time, whatever the servers do (invariant I10)."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from consumer.local.server import free_port
+from consumer.local.stack import Stack
+from tests.support.executor import Executor, signals, trade_for
+from tests.support.fold_oracle import assert_table, fold
+from tests.support.kafka_io import KafkaIo, content, eventually, keyed
+from tests.support.servers import DEPLOYMENTS, Deployment
+
+LIMIT_S = 10.0
+
+Deploy = Callable[..., Awaitable[Deployment]]
+
+
+@pytest.fixture(scope="module")
+async def own_stack() -> AsyncIterator[Stack]:
+    """Servers to freeze: other tests must not wait for them."""
+    async with Stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def own_kafka(own_stack: Stack) -> AsyncIterator[KafkaIo]:
+    async with KafkaIo(own_stack.bootstrap_servers) as clients:
+        yield clients
+
+
+@pytest.fixture
+async def deploy_own(
+    own_stack: Stack, own_kafka: KafkaIo, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Deploy]:
+    request.node.stash[DEPLOYMENTS] = []
+    async with AsyncExitStack() as cleanup:
+
+        async def make(*, partitions: int = 2, **settings: str) -> Deployment:
+            deployment = Deployment(
+                own_stack, own_kafka, tmp_path, partitions=partitions, **settings
+            )
+            request.node.stash[DEPLOYMENTS].append(deployment)
+            await cleanup.enter_async_context(deployment)
+            await deployment.create_topics()
+            return deployment
+
+        yield make
+        own_stack.kafka.resume()
+        own_stack.redis.resume()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_a_stop_under_load_is_clean_and_loses_nothing(
+    deploy_own: Deploy, number: signal.Signals
+) -> None:
+    deployment = await deploy_own()
+    topics = deployment.topics
+    sent = list(signals(3_000, seed=41))
+    worker = await deployment.started()
+    async with Executor(deployment.kafka, topics.decisions, topics.trades) as executor:
+        await deployment.send_signals(*map(keyed, sent[:1_500]))
+        await eventually(lambda: len(executor.answered) > 10, what="some decisions")
+        sending = asyncio.create_task(deployment.send_signals(*map(keyed, sent[1_500:])))
+        worker.signal(number)
+        assert await worker.wait(LIMIT_S) == 0
+        await sending
+        assert "Traceback" not in worker.text()
+        await deployment.started()
+        await eventually(lambda: len(executor.answered) == len(sent), timeout_s=60, what="all")
+    await deployment.settled()
+    decisions = await deployment.decisions()
+    assert Counter(content(r)["signal_id"] for r in decisions) == Counter(
+        s["signal_id"] for s in sent
+    )
+    trades = await deployment.kafka.read(topics.trades)
+    assert_table(await deployment.table(), fold(decisions, trades), deployment.prefix)
+
+
+@pytest.mark.parametrize("frozen", ["kafka", "redis", "kafka and redis"])
+async def test_a_stop_with_a_frozen_server_ends_in_time(
+    deploy_own: Deploy, own_stack: Stack, frozen: str, tmp_path: Path
+) -> None:
+    """Else the platform kills it in the middle of something."""
+    deployment = await deploy_own(META_STRATEGY_STATE_FILE=str(tmp_path / "state.json"))
+    worker = await deployment.started()
+    await deployment.send_signals(*map(keyed, signals(200, seed=42)))
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        records = await tail.count(200)
+    # the batch in hand is cut off in its middle
+    trades = [keyed(trade_for(content(r))) for r in records]
+    await deployment.send_trades(*trades)
+
+    for name in frozen.split(" and "):
+        getattr(own_stack, name).pause()
+    code, took_s = await worker.terminate(LIMIT_S + 5)
+
+    assert took_s < LIMIT_S
+    assert code == 0
+    assert "Traceback" not in worker.text()
+
+
+async def test_a_stop_before_kafka_was_ever_reached_is_clean(deploy_own: Deploy) -> None:
+    deployment = await deploy_own()
+    worker = deployment.worker(KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
+    worker.start()
+    body = await worker.until_readyz(lambda status, _: status == 503)
+    assert any("kafka" in reason.lower() for reason in body["reasons"])
+    assert (await worker.get("/healthz"))[0] == 200
+
+    code, took_s = await worker.terminate(LIMIT_S + 5)
+
+    assert (code, took_s < LIMIT_S) == (0, True)
+    assert "Traceback" not in worker.text()
+
+
+async def test_a_stop_while_partitions_are_opening_is_clean(deploy_own: Deploy) -> None:
+    deployment = await deploy_own(partitions=8)
+    worker = deployment.worker()
+    worker.start()
+    await worker.until_readyz(lambda _, __: True)
+
+    code, took_s = await worker.terminate(LIMIT_S + 5)
+
+    assert (code, took_s < LIMIT_S) == (0, True)
+    assert "Traceback" not in worker.text()
+
+
+@pytest.mark.timeout(180)
+async def test_a_broker_that_dies_under_load_costs_nothing(
+    deploy_own: Deploy, own_stack: Stack
+) -> None:
+    deployment = await deploy_own()
+    topics = deployment.topics
+    sent = list(signals(1_000, seed=43))
+    worker = await deployment.started()
+    await deployment.send_signals(*map(keyed, sent))
+    async with deployment.kafka.tail(topics.decisions) as tail:
+        await tail.count(1)
+
+    own_stack.kafka.kill()
+    body = await worker.until_readyz(lambda status, _: status == 503)
+    assert body["reasons"]
+    await own_stack.kafka.start()
+
+    await worker.wait_ready()
+    async with deployment.kafka.tail(topics.decisions) as tail:
+        await tail.count(len(sent), timeout_s=60)
+    decisions = await deployment.decisions()
+    assert Counter(content(r)["signal_id"] for r in decisions) == Counter(
+        s["signal_id"] for s in sent
+    )
+    assert await deployment.dead_letters() == []

@@ -1,0 +1,133 @@
+"""The benchmark's own check: it must pass what is right and notice what is not."""
+
+import random
+from collections import Counter
+
+import orjson
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from bench import plain_worker
+from bench.traffic import BenchSignal, expected_regime, fault_of, judge, make_signals, make_trade
+from consumer.domain.partition_state import PartitionState
+from consumer.pipeline import Pipeline
+from consumer.settings import Settings
+from consumer.wire import decode_trade
+from schemas import Signal, TradeClosed
+
+TS = "2026-03-01T12:00:00.000Z"
+
+
+def as_record(signal: BenchSignal, offset: int = 0) -> ConsumerRecord:
+    return ConsumerRecord(
+        "signals", 0, offset, 0, 0, signal.key, signal.value, None, len(signal.key), 0, ()
+    )
+
+
+def decided_by_worker(signals: list[BenchSignal]) -> list[bytes]:
+    from consumer.decide import Decider
+
+    settings = Settings(_env_file=None)
+    pipeline = Pipeline(Decider(settings.detector, settings.selector, seed=0))
+    state = PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+    records = [as_record(signal, offset) for offset, signal in enumerate(signals)]
+    step = pipeline.step(state, (), records, now_ms=1_772_366_400_000, degraded=False)
+    return [record.value or b"" for record in step.decisions]
+
+
+def decided_by_plain(signals: list[BenchSignal]) -> list[bytes]:
+    row = plain_worker.parse_row([None] * len(plain_worker.ROW_FIELDS))
+    jobs = [plain_worker.make_job(as_record(signal, n)) for n, signal in enumerate(signals)]
+    return [plain_worker.decide(job, row, 0)[0] for job in jobs]
+
+
+def test_the_same_arguments_give_the_same_signals() -> None:
+    assert make_signals(50, ts=TS) == make_signals(50, ts=TS)
+    assert make_signals(50, ts=TS) != make_signals(50, ts=TS, seed=8)
+
+
+def test_signals_are_valid_and_reach_every_regime() -> None:
+    signals = make_signals(1_000, ts=TS)
+
+    for signal in signals:
+        assert Signal.model_validate(orjson.loads(signal.value)).symbol.encode() == signal.key
+    regimes = Counter(expected_regime(orjson.loads(s.value)["market"]) for s in signals)
+    assert len(regimes) == 7
+    assert len({signal.key for signal in signals}) == pytest.approx(200, abs=5)
+
+
+def test_both_contenders_decide_every_signal_rightly() -> None:
+    signals = make_signals(500, ts=TS)
+
+    assert judge(signals, decided_by_worker(signals)).is_clean
+    assert judge(signals, decided_by_plain(signals)).is_clean
+
+
+def test_both_contenders_write_the_same_fields() -> None:
+    """A ratio compares designs only while both do the same work."""
+    signals = make_signals(1, ts=TS)
+
+    (mine,), (plain,) = decided_by_worker(signals), decided_by_plain(signals)
+
+    assert list(orjson.loads(mine)) == list(orjson.loads(plain))
+    assert len(mine) == pytest.approx(len(plain), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("symbol",), "OTHER"),
+        (("decision_id",), "00000000-0000-0000-0000-000000000000"),
+        (("regime",), "sideways"),
+        (("mode",), "default"),
+        (("propensity",), 0.5),
+        (("propensities", "defensive"), 0.5),
+        (("tpsl", "stop_loss"), 1.0),
+        (("tpsl", "take_profit_3"), 1.0),
+        (("tpsl", "partial_close_tp1"), 0.5),
+        (("tpsl",), None),
+    ],
+)
+def test_a_wrong_decision_is_noticed(path: tuple[str, ...], value: object) -> None:
+    (signal,) = make_signals(1, ts=TS)
+    (right,) = decided_by_plain([signal])
+    wrong = orjson.loads(right)
+    place = wrong
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+
+    assert fault_of(right, signal.value) is None
+    assert fault_of(orjson.dumps(wrong), signal.value) is not None
+
+
+def test_a_missing_field_is_noticed() -> None:
+    (signal,) = make_signals(1, ts=TS)
+    content = orjson.loads(decided_by_plain([signal])[0])
+    del content["policy_version"]
+
+    assert "policy_version" in (fault_of(orjson.dumps(content), signal.value) or "")
+
+
+def test_lost_doubled_and_foreign_decisions_are_counted() -> None:
+    signals = make_signals(4, ts=TS)
+    strangers = decided_by_plain(make_signals(1, ts=TS, tag="other"))
+    first, second, *_ = decided_by_plain(signals)
+
+    verdict = judge(signals, [first, second, second, *strangers])
+
+    assert (verdict.missing, verdict.doubled, verdict.foreign, verdict.faulty) == (2, 1, 1, 0)
+    assert not verdict.is_clean
+
+
+def test_trades_belong_to_their_decisions() -> None:
+    (signal,) = make_signals(1, ts=TS)
+    decision = orjson.loads(decided_by_plain([signal])[0])
+
+    key, value = make_trade(decision, random.Random(1), ts=TS)
+
+    record = ConsumerRecord("trade-closed", 0, 0, 0, 0, key, value, None, 1, 1, ())
+    trade = decode_trade(record)
+    assert isinstance(trade, TradeClosed)
+    assert trade.decision_id == decision["decision_id"]
+    assert (trade.strategy, trade.regime, trade.atr) == (None, None, None)

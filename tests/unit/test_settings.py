@@ -1,0 +1,532 @@
+"""A wrong value stops the start with one line; a secret is never shown."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.errors import SettingsError
+from consumer.settings import Settings, load, load_profiles, unknown_variables
+from schemas import CloseReason, StrategyID
+
+SECRET = "canary-7351-secret"  # noqa: S105 - that is what is tested
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the environment nor an .env file of the developer may decide a test."""
+    for name in list(os.environ):
+        known = name.upper().removesuffix("_FILE").lower() in Settings.model_fields
+        if known or name.startswith(("META_STRATEGY_", "REGIME_", "KAFKA_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def set_all(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
+def problem() -> str:
+    with pytest.raises(SettingsError) as caught:
+        load()
+    text = str(caught.value)
+    assert text
+    assert "\n" not in text
+    return text
+
+
+DEFAULTS: dict[str, Any] = {
+    "kafka_bootstrap_servers": "localhost:9092",
+    "kafka_group_id": "meta-strategy",
+    "kafka_processing_guarantee": "exactly_once",
+    "kafka_signals_topic": "signals",
+    "kafka_trade_closed_topic": "trade-closed",
+    "kafka_candles_topic": "",
+    "kafka_decisions_topic": "strategy-decisions",
+    "kafka_dead_letters_topic": "strategy-dead-letters",
+    "kafka_start": "earliest",
+    "redis_cluster": False,
+    "meta_strategy_enabled": True,
+    "meta_strategy_policy": "epsilon_greedy",
+    "meta_strategy_epsilon": 0.10,
+    "meta_strategy_alpha": 0.20,
+    "meta_strategy_epsilon_decay": 0.995,
+    "meta_strategy_min_samples": 5,
+    "meta_strategy_min_confidence_for_exploit": 0.5,
+    "meta_strategy_candidates": "suitable",
+    "meta_strategy_reward_unit": "atr",
+    "meta_strategy_max_signal_age_s": 0,
+    "meta_strategy_max_staleness_s": 60,
+    "meta_strategy_decision_ttl_days": 30,
+    "meta_strategy_key_prefix": "ms",
+    "meta_strategy_seed": 0,
+    "meta_strategy_dedupe_window": 100_000,
+    "meta_strategy_open_decisions_max": 100_000,
+    "meta_strategy_state_file": None,
+    "meta_strategy_profiles_file": None,
+    "default_strategy": "ultra_aggressive",
+    "regime_trend_adx_threshold": 25,
+    "regime_trend_strength_threshold": 0.3,
+    "regime_low_vol_atr_pct": 0.015,
+    "regime_high_vol_atr_pct": 0.04,
+    "regime_extreme_vol_atr_pct": 0.06,
+    "regime_illiquid_volume": 2_000_000,
+    "regime_illiquid_depth": 50_000,
+    "regime_illiquid_spread_bps": 10,
+    "http_host": "127.0.0.1",
+    "http_port": 8000,
+}
+NAMED = [
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "KAFKA_GROUP_ID",
+    "KAFKA_PROCESSING_GUARANTEE",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SSL_CAFILE",
+    "KAFKA_SSL_CERTFILE",
+    "KAFKA_SSL_KEYFILE",
+    "REDIS_URL",
+    "REDIS_CLUSTER",
+    "META_STRATEGY_ENABLED",
+    "META_STRATEGY_POLICY",
+    "META_STRATEGY_EPSILON",
+    "META_STRATEGY_ALPHA",
+    "META_STRATEGY_EPSILON_MIN",
+    "META_STRATEGY_EPSILON_DECAY",
+    "META_STRATEGY_MIN_SAMPLES",
+    "META_STRATEGY_MIN_CONFIDENCE_FOR_EXPLOIT",
+    "META_STRATEGY_CANDIDATES",
+    "META_STRATEGY_REWARD_UNIT",
+    "META_STRATEGY_LEARN_EXCLUDE",
+    "META_STRATEGY_MAX_SIGNAL_AGE_S",
+    "META_STRATEGY_MAX_STALENESS_S",
+    "META_STRATEGY_DECISION_TTL_DAYS",
+    "META_STRATEGY_PROFILES_FILE",
+    "META_STRATEGY_KEY_PREFIX",
+    "META_STRATEGY_SEED",
+    "META_STRATEGY_DEDUPE_WINDOW",
+    "META_STRATEGY_OPEN_DECISIONS_MAX",
+    "KAFKA_START",
+    "META_STRATEGY_STATE_FILE",
+    "DEFAULT_STRATEGY",
+    "REGIME_TREND_ADX_THRESHOLD",
+    "REGIME_TREND_STRENGTH_THRESHOLD",
+    "REGIME_LOW_VOL_ATR_PCT",
+    "REGIME_HIGH_VOL_ATR_PCT",
+    "REGIME_EXTREME_VOL_ATR_PCT",
+    "REGIME_ILLIQUID_VOLUME",
+    "REGIME_ILLIQUID_DEPTH",
+    "REGIME_ILLIQUID_SPREAD_BPS",
+    "HTTP_HOST",
+    "HTTP_PORT",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "LOG_RECORDS",
+    "KAFKA_SIGNALS_TOPIC",
+    "KAFKA_TRADE_CLOSED_TOPIC",
+    "KAFKA_CANDLES_TOPIC",
+    "KAFKA_DECISIONS_TOPIC",
+    "KAFKA_DEAD_LETTERS_TOPIC",
+]
+
+
+def test_defaults_are_the_contracts() -> None:
+    found = load()
+
+    assert {name: getattr(found, name) for name in DEFAULTS} == DEFAULTS
+    assert found.redis_url.get_secret_value() == "redis://localhost:6379/0"
+    assert found.meta_strategy_learn_exclude == {CloseReason.MANUAL, CloseReason.EXTERNAL}
+    assert found.policy.epsilon(10**6) == 0.10, "epsilon stays constant by default"
+
+
+@pytest.mark.parametrize("variable", NAMED)
+def test_every_variable_of_the_contract_is_known(variable: str) -> None:
+    assert variable.lower() in Settings.model_fields
+
+
+@pytest.mark.parametrize(
+    ("variable", "values"),
+    [
+        ("KAFKA_PROCESSING_GUARANTEE", ["at_most_once", "EXACTLY"]),
+        ("KAFKA_SECURITY_PROTOCOL", ["TLS"]),
+        ("KAFKA_SASL_MECHANISM", ["MD5"]),
+        ("KAFKA_SIGNALS_TOPIC", ["a b", "x" * 250]),
+        ("KAFKA_START", ["now"]),
+        (
+            "REDIS_URL",
+            ["localhost:6379", "http://localhost", "redis", "redis://h:x", "redis://h:99999"],
+        ),
+        ("REDIS_CLUSTER", ["maybe"]),
+        ("META_STRATEGY_ENABLED", ["2", "perhaps"]),
+        ("META_STRATEGY_POLICY", ["greedy"]),
+        ("META_STRATEGY_EPSILON", ["-0.1", "1.1", "nan", "inf", "ten", "10%"]),
+        ("META_STRATEGY_ALPHA", ["0", "-1", "1.5", "nan"]),
+        ("META_STRATEGY_EPSILON_MIN", ["-0.1", "2"]),
+        ("META_STRATEGY_EPSILON_DECAY", ["0", "1.1"]),
+        ("META_STRATEGY_MIN_SAMPLES", ["-1", "2.5", "five"]),
+        ("META_STRATEGY_MIN_CONFIDENCE_FOR_EXPLOIT", ["-0.1", "1.5"]),
+        ("META_STRATEGY_CANDIDATES", ["some"]),
+        ("META_STRATEGY_REWARD_UNIT", ["usd"]),
+        ("META_STRATEGY_LEARN_EXCLUDE", ["manual,bored", "Manual!"]),
+        ("META_STRATEGY_MAX_SIGNAL_AGE_S", ["-1", "inf"]),
+        ("META_STRATEGY_MAX_STALENESS_S", ["-1", "nan"]),
+        ("META_STRATEGY_DECISION_TTL_DAYS", ["0", "-3"]),
+        ("META_STRATEGY_KEY_PREFIX", ["a b", "a:{b}", "x" * 300]),
+        ("META_STRATEGY_SEED", ["1.5", "lucky"]),
+        ("META_STRATEGY_DEDUPE_WINDOW", ["0", "-1"]),
+        ("META_STRATEGY_OPEN_DECISIONS_MAX", ["0", "x"]),
+        ("DEFAULT_STRATEGY", ["yolo", "Scalp"]),
+        ("REGIME_TREND_ADX_THRESHOLD", ["0", "101", "-1"]),
+        ("REGIME_TREND_STRENGTH_THRESHOLD", ["0", "1.1"]),
+        ("REGIME_LOW_VOL_ATR_PCT", ["0", "nan"]),
+        ("REGIME_HIGH_VOL_ATR_PCT", ["-0.04"]),
+        ("REGIME_EXTREME_VOL_ATR_PCT", ["0"]),
+        ("REGIME_ILLIQUID_VOLUME", ["-1", "2M"]),
+        ("REGIME_ILLIQUID_DEPTH", ["x"]),
+        ("REGIME_ILLIQUID_SPREAD_BPS", ["-10", "inf"]),
+        ("HTTP_PORT", ["-1", "65536", "http"]),
+        ("LOG_LEVEL", ["LOUD"]),
+        ("LOG_FORMAT", ["xml"]),
+        ("LOG_RECORDS", ["some"]),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(
+    variable: str, values: list[str], env: Any
+) -> None:
+    for value in values:
+        env(**{variable: value})
+
+        assert variable in problem(), f"{variable}={value}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("META_STRATEGY_CANDIDATES", "some", ["suitable", "all"]),
+        ("META_STRATEGY_REWARD_UNIT", "usd", ["atr", "risk"]),
+        ("META_STRATEGY_EPSILON", "1.5", ["1"]),
+        ("DEFAULT_STRATEGY", "yolo", [str(strategy) for strategy in StrategyID]),
+        ("META_STRATEGY_LEARN_EXCLUDE", "bored", [str(reason) for reason in CloseReason]),
+        ("HTTP_PORT", "65536", ["65535"]),
+    ],
+)
+def test_a_wrong_value_is_told_what_is_allowed(
+    variable: str, value: str, allowed: list[str], env: Any
+) -> None:
+    env(**{variable: value})
+
+    text = problem()
+
+    assert [word for word in allowed if word not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "wanted"),
+    [
+        ("META_STRATEGY_EPSILON", "0", 0.0),
+        ("META_STRATEGY_EPSILON", "1", 1.0),
+        ("META_STRATEGY_ALPHA", "1", 1.0),
+        ("META_STRATEGY_ENABLED", "false", False),
+        ("META_STRATEGY_ENABLED", "True", True),
+        ("META_STRATEGY_SEED", "-9", -9),
+        ("META_STRATEGY_LEARN_EXCLUDE", "timeout", frozenset({CloseReason.TIMEOUT})),
+        (
+            "META_STRATEGY_LEARN_EXCLUDE",
+            "manual, liquidation",
+            frozenset({"manual", "liquidation"}),
+        ),
+        ("META_STRATEGY_MAX_SIGNAL_AGE_S", "2.5", 2.5),
+        ("KAFKA_CANDLES_TOPIC", "candles", "candles"),
+        ("HTTP_PORT", "0", 0),
+        ("KAFKA_START", "latest", "latest"),
+    ],
+)
+def test_a_good_value_is_taken(variable: str, value: str, wanted: Any, env: Any) -> None:
+    env(**{variable: value})
+
+    assert getattr(load(), variable.lower()) == wanted
+
+
+def test_the_environment_wins_over_the_env_file(env: Any) -> None:
+    Path(".env").write_text("META_STRATEGY_EPSILON=0.3\nMETA_STRATEGY_ALPHA=0.4\nOTHER=1\n")
+    env(META_STRATEGY_ALPHA="0.5")
+
+    found = load()
+
+    assert (found.meta_strategy_epsilon, found.meta_strategy_alpha) == (0.3, 0.5)
+
+
+def test_a_wrong_value_in_the_env_file_is_told_too() -> None:
+    Path(".env").write_text("META_STRATEGY_EPSILON=many\n")
+
+    assert "META_STRATEGY_EPSILON" in problem()
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        load().meta_strategy_epsilon = 0.5  # type: ignore[misc]
+
+
+def test_settings_reach_the_rules(env: Any) -> None:
+    env(
+        META_STRATEGY_EPSILON="0.4",
+        META_STRATEGY_EPSILON_MIN="0.1",
+        META_STRATEGY_EPSILON_DECAY="0.5",
+        META_STRATEGY_MIN_SAMPLES="9",
+        META_STRATEGY_MIN_CONFIDENCE_FOR_EXPLOIT="0.7",
+        META_STRATEGY_ALPHA="0.3",
+        META_STRATEGY_REWARD_UNIT="risk",
+        META_STRATEGY_LEARN_EXCLUDE="timeout",
+        META_STRATEGY_DECISION_TTL_DAYS="2",
+        META_STRATEGY_OPEN_DECISIONS_MAX="11",
+        META_STRATEGY_DEDUPE_WINDOW="12",
+        REGIME_TREND_ADX_THRESHOLD="20",
+        REGIME_TREND_STRENGTH_THRESHOLD="0.4",
+        REGIME_LOW_VOL_ATR_PCT="0.01",
+        REGIME_HIGH_VOL_ATR_PCT="0.03",
+        REGIME_EXTREME_VOL_ATR_PCT="0.05",
+        REGIME_ILLIQUID_VOLUME="1",
+        REGIME_ILLIQUID_DEPTH="2",
+        REGIME_ILLIQUID_SPREAD_BPS="3",
+    )
+    found = load()
+
+    assert [found.policy.epsilon(n) for n in (0, 1, 9)] == [0.4, 0.2, 0.1]
+    assert (found.policy.min_samples, found.policy.min_confidence_for_exploit) == (9, 0.7)
+    fold = found.fold
+    assert (fold.alpha, fold.reward_unit, fold.learn_exclude) == (0.3, "risk", {"timeout"})
+    assert (fold.decision_ttl_ms, fold.open_decisions_max, fold.dedupe_window) == (
+        2 * 86_400_000,
+        11,
+        12,
+    )
+    limits = found.detector
+    assert (limits.trend_adx_threshold, limits.trend_strength_threshold) == (20, 0.4)
+    assert limits.low_vol_atr_pct_threshold == 0.01
+    assert limits.high_vol_atr_pct_threshold == 0.03
+    assert limits.extreme_vol_atr_pct_threshold == 0.05
+    assert limits.illiquid_volume_threshold == 1
+    assert limits.illiquid_depth_threshold == 2
+    assert limits.illiquid_spread_bps_threshold == 3
+
+
+# --- secrets
+
+
+def test_secrets_are_never_shown(env: Any) -> None:
+    env(KAFKA_SASL_PASSWORD=SECRET, REDIS_URL=f"redis://user:{SECRET}@localhost:6379/0")
+
+    found = load()
+
+    shown = [repr(found), str(found), repr(found.connection), str(found.model_dump())]
+    shown += [found.model_dump_json(), f"{found.redis_url} {found.kafka_sasl_password}"]
+    assert not [text for text in shown if SECRET in text]
+    assert found.connection.sasl_password == SECRET
+    assert SECRET in found.redis_url.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://user:{SECRET}@host", SECRET, f"redis:{SECRET}", f"redis://u:{SECRET}@h:port"]
+)
+def test_a_wrong_secret_is_not_shown_either(url: str, env: Any) -> None:
+    env(REDIS_URL=url)
+
+    text = problem()
+
+    assert "REDIS_URL" in text
+    assert SECRET not in text
+
+
+def test_a_secret_comes_from_a_file(env: Any) -> None:
+    Path("password").write_text(f"{SECRET}\n")
+    Path("url").write_text("rediss://host:6380/1\n")
+    env(KAFKA_SASL_PASSWORD_FILE="password", REDIS_URL_FILE="url")  # noqa: S106 - a path
+
+    found = load()
+
+    assert found.kafka_sasl_password is not None
+    assert found.kafka_sasl_password.get_secret_value() == SECRET
+    assert found.redis_url.get_secret_value() == "rediss://host:6380/1"
+
+
+@pytest.mark.parametrize("variable", ["KAFKA_SASL_PASSWORD_FILE", "REDIS_URL_FILE"])
+@pytest.mark.parametrize("path", ["missing", "."])
+def test_a_secret_file_that_cannot_be_read_is_one_line(variable: str, path: str, env: Any) -> None:
+    """Starting without a password that somebody meant to give would be worse."""
+    env(**{variable: path})
+
+    assert variable in problem()
+
+
+def test_a_secret_file_that_is_no_text_is_one_line(env: Any) -> None:
+    Path("binary").write_bytes(b"\xff\xfe\x00")
+    env(KAFKA_SASL_PASSWORD_FILE="binary")  # noqa: S106 - a path
+
+    assert "KAFKA_SASL_PASSWORD_FILE" in problem()
+
+
+def test_a_wrong_value_in_a_secret_file_names_the_variable(env: Any) -> None:
+    Path("url").write_text(f"http://{SECRET}")
+    env(REDIS_URL_FILE="url")
+
+    text = problem()
+
+    assert "REDIS_URL" in text
+    assert SECRET not in text
+
+
+# --- names that nobody knows
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("META_STRATEGY_EPSILN", "META_STRATEGY_EPSILON"),
+        ("META_STRATEGY_REWARDUNIT", "META_STRATEGY_REWARD_UNIT"),
+        ("REGIME_HIGH_VOL_ATR", "REGIME_HIGH_VOL_ATR_PCT"),
+        ("REGIME_TREND_ADX_TRESHOLD", "REGIME_TREND_ADX_THRESHOLD"),
+    ],
+)
+def test_an_unknown_variable_is_warned_about_with_the_nearest_name(name: str, nearest: str) -> None:
+    (warning,) = unknown_variables([name, "PATH", "META_STRATEGY_ALPHA"])
+
+    assert nearest in warning.split(name, 1)[1]
+    assert "\n" not in warning
+
+
+def test_an_unknown_variable_like_no_other_is_warned_about_too() -> None:
+    (warning,) = unknown_variables(["META_STRATEGY_ZZZZZZZZZZZZZZZZZZZ"])
+
+    assert "META_STRATEGY_ZZZZZZZZZZZZZZZZZZZ" in warning
+
+
+def test_known_and_foreign_variables_are_not_warned_about() -> None:
+    assert unknown_variables([*NAMED, "REDIS_URL_FILE", "KAFKA_SASL_PASSWORD_FILE"]) == []
+    assert unknown_variables(["KAFKA_HOME", "REDIS_X", "HOME", "MY_META_STRATEGY_X"]) == []
+
+
+# --- profiles
+
+GOOD = """
+[[profiles]]
+strategy_id = "custom"
+name = "My Custom Strategy"
+r_sl = 1.2
+r_tp1 = 2.8
+r_tp2 = 4.5
+r_tp3 = 7.0
+suitable_for_trending = true
+
+[[profiles]]
+strategy_id = "scalp"
+name = "Quicker Scalp"
+r_sl = 0.5
+r_tp1 = 1
+r_tp2 = 1.5
+r_tp3 = 2
+"""
+
+
+def test_profiles_from_a_file_join_the_built_in_ones(env: Any) -> None:
+    Path("profiles.toml").write_text(GOOD)
+    env(META_STRATEGY_PROFILES_FILE="profiles.toml", DEFAULT_STRATEGY="custom")
+
+    found = load()
+
+    assert list(found.all_profiles) == [*StrategyID, "custom"]
+    assert found.all_profiles["scalp"].r_sl == 0.5
+    custom = found.all_profiles["custom"]
+    assert (custom.r_tp3, custom.suitable_for_trending, custom.suitable_for_low_vol) == (
+        7.0,
+        True,
+        False,
+    )
+    shares = (custom.partial_close_tp1, custom.partial_close_tp2, custom.partial_close_tp3)
+    assert shares == (0.4, 0.3, 0.3)
+    assert found.default_strategy == "custom"
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (changed("r_sl = 1.2", "r_sl = 0.0"), "r_sl"),
+        (changed("r_sl = 1.2", "r_sl = -1.0"), "r_sl"),
+        (changed("r_sl = 1.2", "r_sl = nan"), "r_sl"),
+        (changed("r_sl = 1.2", "r_sl = inf"), "r_sl"),
+        (changed("r_sl = 1.2", 'r_sl = "1.2"'), "r_sl"),
+        (changed("r_sl = 1.2\n", ""), "r_sl"),
+        (changed("r_tp1 = 2.8", "r_tp1 = 4.5"), "r_tp1"),
+        (changed("r_tp2 = 4.5", "r_tp2 = 7.5"), "r_tp"),
+        (changed("r_tp3 = 7.0", "r_tp3 = 7.0\npartial_close_tp1 = 0.5"), "partial_close"),
+        (changed("r_tp3 = 7.0", "r_tp3 = 7.0\npartial_close_tp1 = -0.4"), "partial_close_tp1"),
+        (changed("r_tp3 = 7.0", 'r_tp3 = 7.0\naggressiveness = "mad"'), "aggressiveness"),
+        (changed('"custom"', '"No Name"'), "strategy_id"),
+        (changed('strategy_id = "custom"\n', ""), "strategy_id"),
+        (changed('"My Custom Strategy"', '""'), "name"),
+    ],
+)
+def test_a_wrong_profile_is_one_line_that_names_the_field(text: str, named: str, env: Any) -> None:
+    """Wrong exits would trade: the start is the last moment to say so."""
+    Path("profiles.toml").write_text(text)
+    env(META_STRATEGY_PROFILES_FILE="profiles.toml")
+
+    found = problem()
+
+    assert named in found
+    assert "profiles.toml" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not = [toml",
+        "profiles = 1",
+        "[profiles]\nr_sl = 1.0",
+        "[[profile]]\nr_sl = 1.0",
+        "profiles = [1, 2]",
+        GOOD + GOOD,
+        GOOD.replace("r_sl", "r_stop"),
+        changed("suitable_for_trending", "suitable_for_trendng"),
+    ],
+    ids=["no TOML", "number", "table", "other name", "numbers", "twice", "no field", "misspelt"],
+)
+def test_a_wrong_profiles_file_is_one_line(text: str, env: Any) -> None:
+    Path("profiles.toml").write_text(text)
+    env(META_STRATEGY_PROFILES_FILE="profiles.toml")
+
+    assert "profiles.toml" in problem()
+
+
+@pytest.mark.parametrize("path", ["missing.toml", "."])
+def test_a_profiles_file_that_cannot_be_read_is_one_line(path: str, env: Any) -> None:
+    env(META_STRATEGY_PROFILES_FILE=path)
+
+    assert "META_STRATEGY_PROFILES_FILE" in problem() or path in problem()
+
+
+def test_a_profiles_file_that_is_no_text_is_one_line(env: Any) -> None:
+    Path("profiles.toml").write_bytes(b"\xff\xfe\x00")
+    env(META_STRATEGY_PROFILES_FILE="profiles.toml")
+
+    assert "profiles.toml" in problem()
+
+
+def test_profiles_are_read_in_their_order() -> None:
+    Path("profiles.toml").write_text(GOOD)
+
+    found = load_profiles(Path("profiles.toml"))
+
+    assert [profile.strategy_id for profile in found] == ["custom", "scalp"]
