@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-import orjson
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 from redis.exceptions import RedisError
@@ -36,7 +35,7 @@ from consumer.stream.topics import (
 )
 from consumer.stream.transaction import TransactionalSink
 from consumer.table_commands import rebuild_table
-from consumer.wire import LoggedDecision
+from consumer.wire import LoggedDecision, with_table_offset
 
 _CREATION_LIMIT_S = 10.0
 """Brokers hear of a new topic one after the other, within a second."""
@@ -276,8 +275,8 @@ async def _shut_out(migration: Migration) -> None:
     if settings.kafka_processing_guarantee != "exactly_once":
         return
     for number in range(migration.counts[settings.kafka_signals_topic]):
-        name = f"{settings.kafka_group_id}-{settings.kafka_signals_topic}-{number}"
-        sink = TransactionalSink(settings.connection, settings.kafka_group_id, name)
+        signals = TopicPartition(settings.kafka_signals_topic, number)
+        sink = TransactionalSink(settings.connection, settings.kafka_group_id, signals)
         await sink.start()
         await sink.stop()
 
@@ -403,9 +402,7 @@ class _Copy:
             key = decision.remembered.symbol.encode()
             number = partition_of(key, self._partitions)
             trades = TopicPartition(self._new.kafka_trade_closed_topic, number)
-            value = orjson.dumps(
-                orjson.loads(record.value) | {"table_offset": self._producer.next_offset(trades)}
-            )
+            value = with_table_offset(record.value, self._producer.next_offset(trades))
         await self._producer.send(
             self._log(self._new.kafka_decisions_topic, record, key), record, value
         )

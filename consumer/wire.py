@@ -273,3 +273,8 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         timestamp_ms,
     )
     return LoggedDecision(remembered, logged.table_offset, logged.is_exploration)
+
+
+def with_table_offset(value: bytes, table_offset: int) -> bytes:
+    """Give a logged decision another `table_offset`, for logs whose offsets have changed."""
+    return orjson.dumps(orjson.loads(value) | {"table_offset": table_offset})

@@ -12,7 +12,10 @@ from consumer.errors import MetaStrategyError, SettingsError
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "worker": ("consumer.cli.worker:worker", "Decide signals and learn from closed trades."),
     "demo": ("consumer.cli.demo:demo", "Replay real market bars through a worker."),
-    "topics": ("consumer.cli.topics:topics", "Create the topics."),
+    "topics": (
+        "consumer.cli.topics:topics",
+        "Create the topics; migrate them to another partition count.",
+    ),
     "qtable": ("consumer.cli.qtable:qtable", "Show, export, import or rebuild what was learned."),
     "dead-letters": ("consumer.cli.dead_letters:dead_letters", "Read and re-send refused records."),
     "schemas": ("consumer.cli.schemas:schemas", "Write the messages' schemas."),

@@ -175,10 +175,10 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         await self._close_partitions()
 
     def _make_sink(self, number: int) -> Sink:
-        name = f"{self._group_id}-{self._topics.signals}-{number}"
+        signals = TopicPartition(self._topics.signals, number)
         if self._guarantee == "exactly_once":
-            return TransactionalSink(self._connection, self._group_id, name)
-        return AtLeastOnceSink(self._connection, self._group_id, name, self.consumer)
+            return TransactionalSink(self._connection, self._group_id, signals)
+        return AtLeastOnceSink(self._connection, self._group_id, signals, self.consumer)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -199,8 +199,9 @@ class TransactionalSink(_ProducerSink):
     generation with its offsets, so only the epoch of a shared id shuts a former owner out.
     """
 
-    def __init__(self, connection: KafkaConnection, group_id: str, transactional_id: str) -> None:
-        super().__init__(connection, group_id, transactional_id)
+    def __init__(self, connection: KafkaConnection, group_id: str, signals: TopicPartition) -> None:
+        # every owner of the partition, and whoever has to shut owners out, must use the same
+        super().__init__(connection, group_id, f"{group_id}-{signals.topic}-{signals.partition}")
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -233,10 +234,10 @@ class AtLeastOnceSink(_ProducerSink):
         self,
         connection: KafkaConnection,
         group_id: str,
-        client_id: str,
+        signals: TopicPartition,
         consumer: AIOKafkaConsumer,
     ) -> None:
-        super().__init__(connection, group_id, client_id)
+        super().__init__(connection, group_id, f"{group_id}-{signals.topic}-{signals.partition}")
         self._consumer = consumer
 
     async def publish(

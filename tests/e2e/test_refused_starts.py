@@ -1,9 +1,11 @@
 """What would do harm is refused at the start, in one line that names the way out."""
 
 import asyncio
+import sys
 
 import pytest
 
+from consumer.cli.main import main
 from tests.e2e.conftest import Deploy
 from tests.support.builders import make_signal
 from tests.support.executor import trade_for
@@ -123,17 +125,28 @@ WRONG = {
 }
 
 
-async def test_a_wrong_setting_ends_with_2_and_one_line_that_names_it(deploy: Deploy) -> None:
-    deployment = await deploy(topics=False)
-    names = list(WRONG)
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_setting_ends_with_2_and_one_line_that_names_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["meta-strategy", "worker"])
+    monkeypatch.setenv(name, WRONG[name])
 
-    for start in range(0, len(names), 4):  # four at a time are enough for two cores
-        part = names[start : start + 4]
-        finished = await asyncio.gather(
-            *(deployment.run("worker", **{name: WRONG[name]}) for name in part)
-        )
-        for name, done in zip(part, finished, strict=True):
-            assert_refused(done, name, code=2)
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert name in err
+
+
+async def test_a_wrong_setting_ends_the_process_with_2(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+
+    done = await deployment.run("worker", META_STRATEGY_EPSILON="1.5")
+
+    assert_refused(done, "META_STRATEGY_EPSILON", "1.5", code=2)
 
 
 async def test_an_unknown_variable_is_warned_about_with_the_nearest_name(deploy: Deploy) -> None:
