@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 # So many lines in all: enough to see it move, few enough to read.
 _PROGRESS_LINES = 5
-# Below it a Q-value is hardly more than its last reward, and the worker does not trust it yet either.
-_TRUSTED_REWARDS = 4
+_TRUSTED_REWARDS = 5  # one lucky trade is no best strategy
 
 _REGIME_ORDER = {regime: place for place, regime in enumerate(MarketRegime)}
 
@@ -68,7 +67,7 @@ def pace(tally: ReplayTally) -> str:
 
 
 def best_arms(result: Result) -> list[tuple[Arm, ArmRow]]:
-    """Find the strategy with the highest Q-value of each symbol and regime.
+    """Find the strategy with the highest mean reward of each symbol and regime, as the page does.
 
     One with too few rewards to be trusted comes first only where all have so few.
     """
@@ -84,7 +83,7 @@ def best_arms(result: Result) -> list[tuple[Arm, ArmRow]]:
 
 
 def _merit(row: ArmRow) -> tuple[bool, float]:
-    return row.count >= _TRUSTED_REWARDS, row.ema_reward
+    return row.count >= _TRUSTED_REWARDS, row.total_r / row.count
 
 
 def learned_rows(result: Result) -> list[tuple[str, ...]]:
