@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
+from consumer.decide import Decision
 from consumer.domain.partition_state import FoldSettings, PartitionState, Position
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
@@ -195,13 +197,12 @@ class PartitionServing:
         metrics.transactions("committed").inc()
         took_s = time.perf_counter() - self._received_at
         now_ms = shared.clock.now_ms()
-        for decision in step.decided:
-            regime = str(decision.regime.regime)
-            metrics.signals(regime).inc()
-            metrics.decisions(decision.choice.arm, regime, str(decision.choice.mode)).inc()
-            metrics.decision_seconds.observe(took_s)
-            metrics.end_to_end_seconds.observe(max(0.0, (now_ms - decision.signal.ts) / 1000))
-            shared.record_log.decision(decision)
+        decided = step.decided
+        if decided:
+            self._count_decisions(decided, took_s, now_ms)
+            if shared.record_log.is_enabled:
+                for decision in decided:
+                    shared.record_log.decision(decision)
         self._count_rewards(step)
         for record in step.repeated:
             metrics.duplicates(record.topic).inc()
@@ -216,6 +217,17 @@ class PartitionServing:
                     offset=record.offset,
                     **held,
                 )
+
+    def _count_decisions(self, decided: Sequence[Decision], took_s: float, now_ms: int) -> None:
+        metrics = self._shared.metrics
+        kinds = Counter((d.regime.regime, d.choice.arm, d.choice.mode) for d in decided)
+        for (regime, arm, mode), count in kinds.items():
+            metrics.signals(str(regime)).inc(count)
+            metrics.decisions(str(arm), str(regime), str(mode)).inc(count)
+        metrics.decision_seconds.observe_all([took_s] * len(decided))
+        metrics.end_to_end_seconds.observe_all(
+            [max(0.0, (now_ms - d.signal.ts) / 1000) for d in decided]
+        )
 
     def _count_rewards(self, step: Step) -> None:
         metrics = self._shared.metrics

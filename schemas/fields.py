@@ -60,14 +60,11 @@ def parse_time_ms(value: Any) -> int:
     return value
 
 
+@lru_cache(maxsize=1024)  # the times of a batch are few
 def format_time_ms(time_ms: int) -> str:
     """Write a Unix time [ms] as RFC 3339 in UTC with milliseconds."""
-    return f"{_format_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
-
-
-@lru_cache(maxsize=4096)  # the times of a batch share few seconds
-def _format_second(time_s: int) -> str:
-    return f"{datetime.fromtimestamp(time_s, tz=UTC):%Y-%m-%dT%H:%M:%S}"
+    moment = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 def _depth(value: Any, limit: int) -> int:

@@ -92,7 +92,7 @@ class StoredPartition:
     open: Sequence[OpenDecision]
     closed: Sequence[OpenDecision]
     decision_ids: Sequence[tuple[str, str, int]]
-    """Account, id and number."""
+    """Account, id and number; ids of decisions that carry the same number may be missing."""
     trades: Sequence[FoldedTrade]
 
 
@@ -165,9 +165,9 @@ class PartitionState:
             return
         self.totals.decisions += 1
         self.totals.explorations += is_exploration
+        number = self.totals.next_sequence()
         ids = self.decision_ids.setdefault(decision.account, {})
-        ids[decision.decision_id] = self.totals.next_sequence()
-        self.changes.decision_ids.add((decision.account, decision.decision_id))
+        ids[decision.decision_id] = number
         while len(ids) > self.settings.dedupe_window:
             oldest = next(iter(ids))
             del ids[oldest]
@@ -175,9 +175,10 @@ class PartitionState:
         known = self.open.get(decision.decision_id) or self.closed.get(decision.decision_id)
         if known is not None:  # out of the dedupe window, still remembered
             if not self._is_over(known, decision):
+                self.changes.decision_ids.add((decision.account, decision.decision_id))
                 return  # its first record stays
             self._forget(known)
-        self._open(decision._replace(sequence=self.totals.next_sequence()))
+        self._open(decision.numbered(number))
         while len(self.open) > self.settings.open_decisions_max:
             self._forget(next(iter(self.open.values())))
         for group in (self.open, self.closed):
@@ -197,7 +198,9 @@ class PartitionState:
         if self.open.pop(decision.decision_id, None) is None:
             return
         self._unlist(decision)
-        self.closed[decision.decision_id] = decision._replace(sequence=self.totals.next_sequence())
+        self.closed[decision.decision_id] = decision._replace(
+            closed_number=self.totals.next_sequence()
+        )
         self.changes.decisions.add(decision.decision_id)
         while len(self.closed) > self.settings.open_decisions_max:
             self._forget(next(iter(self.closed.values())))
@@ -208,6 +211,8 @@ class PartitionState:
         else:
             del self.closed[decision.decision_id]
         self.changes.decisions.add(decision.decision_id)
+        if self.knows_decision(decision.account, decision.decision_id):
+            self.changes.decision_ids.add((decision.account, decision.decision_id))
 
     def _unlist(self, decision: OpenDecision) -> None:
         key = (decision.account, decision.symbol, decision.side)
@@ -371,6 +376,12 @@ class PartitionState:
 
     # The view
 
+    def lone_number(self, account: str, decision_id: str) -> int | None:
+        """Give the number of an id that is known for repeats, unless its decision tells it."""
+        number = self.decision_ids[account].get(decision_id)
+        decision = self.open.get(decision_id) or self.closed.get(decision_id)
+        return None if decision is not None and decision.number == number else number
+
     @property
     def active(self) -> Iterable[OpenDecision]:
         """The newest open decision of each account, symbol and side."""
@@ -386,7 +397,12 @@ class PartitionState:
         self.changes = Changes(
             {(context, strategy) for context, row in self.rows.items() for strategy in row},
             {*self.open, *self.closed},
-            {(account, key) for account, keys in self.decision_ids.items() for key in keys},
+            {
+                (account, key)
+                for account, keys in self.decision_ids.items()
+                for key in keys
+                if self.lone_number(account, key) is not None
+            },
             {(account, key) for account, keys in self.trades.items() for key in keys},
         )
 
@@ -410,12 +426,18 @@ class PartitionState:
         """Put a stored state into this empty one."""
         self.position, self.totals = stored.position, replace(stored.totals)
         self.rows = {context: dict(row) for context, row in stored.rows.items()}
-        by_age = attrgetter("sequence")
-        for decision in sorted(stored.open, key=by_age):
+        for decision in sorted(stored.open, key=attrgetter("number")):
             self._open(decision)
-        self.closed = {d.decision_id: d for d in sorted(stored.closed, key=by_age)}
-        for account, key, number in sorted(stored.decision_ids, key=itemgetter(2)):
+        closed = sorted(stored.closed, key=attrgetter("closed_number"))
+        self.closed = {decision.decision_id: decision for decision in closed}
+        numbers = {(d.account, d.decision_id): d.number for d in (*stored.open, *closed)}
+        numbers |= {(account, key): number for account, key, number in stored.decision_ids}
+        for (account, key), number in sorted(numbers.items(), key=itemgetter(1)):
             self.decision_ids.setdefault(account, {})[key] = number
-        for trade in sorted(stored.trades, key=by_age):
+        for account, ids in self.decision_ids.items():
+            # a decision is remembered longer than its id may be known for repeats
+            newest = list(ids.items())[-self.settings.dedupe_window :]
+            self.decision_ids[account] = dict(newest)
+        for trade in sorted(stored.trades, key=attrgetter("sequence")):
             self.trades.setdefault(trade.account, {})[trade.trade_id] = trade
         self.changes = Changes()

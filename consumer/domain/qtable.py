@@ -86,4 +86,7 @@ def revise_reward(
 
 def rewards_of(row: Row) -> int:
     """Count the rewards of a context over all arms."""
-    return sum(stats.count for stats in row.values())
+    count = 0
+    for stats in row.values():
+        count += stats.count
+    return count

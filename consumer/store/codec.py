@@ -62,12 +62,12 @@ def decode_context(text: str) -> ContextKey:
     return ContextKey(account, symbol, MarketRegime(regime), variant)
 
 
-def encode_decision(decision: OpenDecision, *, is_open: bool) -> str:
+def encode_decision(decision: OpenDecision) -> str:
     """Write a remembered decision."""
     return _dump(
         [
-            decision.sequence,
-            is_open,
+            decision.number,
+            decision.closed_number,
             decision.account,
             decision.symbol,
             decision.side,
@@ -81,13 +81,13 @@ def encode_decision(decision: OpenDecision, *, is_open: bool) -> str:
     )
 
 
-def decode_decision(decision_id: str, text: str) -> tuple[OpenDecision, bool]:
-    """Read a remembered decision, and whether it is open."""
-    sequence, is_open, account, symbol, side, regime, variant, strategy, *numbers = orjson.loads(
+def decode_decision(decision_id: str, text: str) -> OpenDecision:
+    """Read a remembered decision."""
+    number, closed_number, account, symbol, side, regime, variant, strategy, *rest = orjson.loads(
         text
     )
-    atr, atr_mult_sl, timestamp_ms = numbers
-    decision = OpenDecision(
+    atr, atr_mult_sl, timestamp_ms = rest
+    return OpenDecision(
         decision_id,
         account,
         symbol,
@@ -98,31 +98,31 @@ def decode_decision(decision_id: str, text: str) -> tuple[OpenDecision, bool]:
         float(atr),
         float(atr_mult_sl),
         timestamp_ms,
-        sequence,
+        number,
+        closed_number,
     )
-    return decision, is_open
 
 
 def split_decisions(
-    decoded: Iterable[tuple[OpenDecision, bool]],
+    decoded: Iterable[OpenDecision],
 ) -> tuple[list[OpenDecision], list[OpenDecision]]:
     """Part remembered decisions into open and closed ones."""
     open_: list[OpenDecision] = []
     closed: list[OpenDecision] = []
-    for decision, is_open in decoded:
-        (open_ if is_open else closed).append(decision)
+    for decision in decoded:
+        (closed if decision.closed_number else open_).append(decision)
     return open_, closed
 
 
-def encode_decision_id(account: str, sequence: int) -> str:
+def encode_decision_id(account: str, number: int) -> str:
     """Write what belongs to the id of an answered signal."""
-    return f"{account}:{sequence}"
+    return f"{account}:{number}"
 
 
 def decode_decision_id(text: str) -> tuple[str, int]:
     """Read what `encode_decision_id` wrote."""
-    account, sequence = text.split(":")
-    return account, int(sequence)
+    account, number = text.split(":")
+    return account, int(number)
 
 
 def trade_field(account: str, trade_id: str) -> str:

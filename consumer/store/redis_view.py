@@ -236,15 +236,12 @@ class RedisView:
             row.sets.update(codec.arm_fields(strategy, state.rows[context][strategy]))
             delta.contexts.sets[context_name(context)] = codec.encode_context(context)
         for decision_id in changes.decisions:
-            if decision := state.open.get(decision_id):
-                value = codec.encode_decision(decision, is_open=True)
-            elif decision := state.closed.get(decision_id):
-                value = codec.encode_decision(decision, is_open=False)
-            else:
-                value = None
-            delta.decisions.put(decision_id, value)
+            decision = state.open.get(decision_id) or state.closed.get(decision_id)
+            delta.decisions.put(
+                decision_id, None if decision is None else codec.encode_decision(decision)
+            )
         for account, decision_id in changes.decision_ids:
-            number = state.decision_ids[account].get(decision_id)
+            number = state.lone_number(account, decision_id)
             delta.decision_ids.put(
                 decision_id, None if number is None else codec.encode_decision_id(account, number)
             )

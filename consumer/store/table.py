@@ -87,8 +87,8 @@ class TableReader:
             for keys in self._keys:
                 part: list[OpenDecision] = []
                 async for decision_id, text in self._client.hscan_iter(keys.decisions, count=1_000):
-                    decision, is_open = codec.decode_decision(decision_id, text)
-                    if is_open:
+                    decision = codec.decode_decision(decision_id, text)
+                    if not decision.closed_number:
                         part.append(decision)
                 part.sort(key=lambda d: d.timestamp_ms, reverse=True)
                 found += part[:limit]

@@ -65,6 +65,8 @@ class RecordLog:
         self._logger = logger
         enabled = records != "off" and logger.is_enabled_for(logging.INFO)
         self._every = 0 if not enabled else 1 if records == "all" else _SAMPLE_EVERY
+        self.is_enabled = enabled
+        """Whether any line is written."""
         self._decisions = 0
         self._rewards = 0
 

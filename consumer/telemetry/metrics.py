@@ -1,5 +1,8 @@
 """All instruments (contract, section 7). No label holds a symbol, an account or an id."""
 
+from bisect import bisect_left
+from collections import Counter as Counts
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -23,6 +26,18 @@ _REWARD_BUCKETS_R = (-10, -5, -3, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.
 PREFIX = "meta_strategy_"
 
 
+class BatchHistogram(Histogram):
+    """A histogram that takes a batch of values at the price of few."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count every value; the same as `observe` on each (a test compares them)."""
+        # the library has no such call: its own takes as long as a decision's draw and levels
+        counts = Counts(bisect_left(self._upper_bounds, value) for value in values)
+        for bucket, count in counts.items():
+            self._buckets[bucket].inc(count)
+        self._sum.inc(sum(values))
+
+
 class Metrics:
     """The worker's instruments, in a registry of their own.
 
@@ -40,8 +55,12 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(PREFIX + name, text, labels, registry=self.registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(PREFIX + name, text, labels, registry=self.registry, buckets=buckets)
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], *labels: str
+        ) -> BatchHistogram:
+            return BatchHistogram(
+                PREFIX + name, text, labels, registry=self.registry, buckets=buckets
+            )
 
         signals = counter("signals", "Signals answered with a decision.", "regime")
         self.signals = cache(signals.labels)

@@ -16,7 +16,7 @@ from tests.support.builders import make_signal
 from tests.support.executor import signals, trade_for
 from tests.support.fold_oracle import assert_table, decision_id, fold
 from tests.support.kafka_io import KafkaIo, Out, content, headers_of, keyed
-from tests.support.servers import Deployment
+from tests.support.servers import Deployment, is_same_view
 
 COMMANDS = [
     [],
@@ -192,25 +192,11 @@ async def taught(deploy: Deploy, **settings: str) -> Deployment:
     return deployment
 
 
-async def everything(deployment: Deployment) -> dict[str, dict[str, str]]:
-    return {key: await deployment.redis.hgetall(key) for key in await deployment.all_keys()}
-
-
-def assert_same(after: dict[str, dict[str, str]], before: dict[str, dict[str, str]]) -> None:
-    """Compare two views; a watermark may stand on either side of a transaction's marker."""
-    marks = [{k: v for k, v in view.items() if k.endswith(":watermark")} for view in (after, before)]
-    for key, mark in marks[1].items():
-        assert marks[0][key]["trades"] == mark["trades"]
-        assert 0 <= int(marks[0][key]["decisions"]) - int(mark["decisions"]) <= 1
-    rest = [{k: v for k, v in view.items() if k not in marks[1]} for view in (after, before)]
-    assert rest[0] == rest[1]
-
-
 async def test_the_table_is_shown_exported_imported_and_rebuilt(
     deploy: Deploy, tmp_path: Path
 ) -> None:
     deployment = await taught(deploy)
-    before = await everything(deployment)
+    before = await deployment.view()
     table = await deployment.table()
     file = tmp_path / "export.json"
 
@@ -245,12 +231,12 @@ async def test_the_table_is_shown_exported_imported_and_rebuilt(
     await deployment.redis.delete(*before)
     imported = await deployment.run("qtable", "import", str(file), typed="y\n")
     assert imported.code == 0, imported
-    assert await everything(deployment) == before
+    assert await deployment.view() == before
 
     await deployment.redis.delete(*before)
     rebuilt = await deployment.run("qtable", "rebuild", "--yes")
     assert rebuilt.code == 0, rebuilt
-    assert_same(await everything(deployment), before)
+    assert is_same_view(await deployment.view(), before)
 
     # over a table that was changed by hand, too
     key = next(iter(table))
@@ -258,20 +244,20 @@ async def test_the_table_is_shown_exported_imported_and_rebuilt(
     await deployment.redis.hset(f"{deployment.prefix}:{{0}}:q:default:GONE:unknown", "a", "1")
     asked = await deployment.run("qtable", "rebuild", typed="y\n")
     assert asked.code == 0, asked
-    after = await everything(deployment)
+    after = await deployment.view()
     after.pop(f"{deployment.prefix}:{{0}}:q:default:GONE:unknown", None)
-    assert_same(after, before)
+    assert is_same_view(after, before)
 
 
 async def test_a_refused_question_changes_nothing(deploy: Deploy) -> None:
     deployment = await taught(deploy)
-    before = await everything(deployment)
+    before = await deployment.view()
 
     done = await deployment.run("qtable", "rebuild", typed="n\n", META_STRATEGY_ALPHA="0.5")
 
     assert done.code != 0
     assert "Traceback" not in done.err
-    assert await everything(deployment) == before
+    assert await deployment.view() == before
 
 
 async def test_a_rebuild_takes_new_settings_over(deploy: Deploy) -> None:

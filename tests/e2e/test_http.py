@@ -133,9 +133,11 @@ async def test_all_metrics_are_there_and_none_names_a_symbol(deploy: Deploy) -> 
     _, worker = await busy(deploy)
 
     metrics = await worker.until_metric(
-        lambda m: m.value("meta_strategy_rewards_total") >= 60
-        and m.label_names("meta_strategy_consumer_lag")
-        and m.value("meta_strategy_open_decisions") == 20
+        lambda m: (
+            m.value("meta_strategy_rewards_total") >= 60
+            and m.label_names("meta_strategy_consumer_lag")
+            and m.value("meta_strategy_open_decisions") == 20
+        )
     )
 
     names = {s.name for s in metrics.samples}

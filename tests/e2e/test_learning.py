@@ -13,6 +13,7 @@ from tests.support.fold_oracle import assert_table, decision_id, fold
 from tests.support.kafka_io import content, headers_of, keyed
 from tests.support.servers import Deployment, Samples
 
+
 async def decided(deployment: Deployment, *sent: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Send signals and wait for their decisions, in the order of the signals."""
     await deployment.send_signals(*map(keyed, sent))
@@ -227,10 +228,7 @@ async def test_excluded_reasons_are_counted_not_learned(deploy: Deploy) -> None:
     (decision,) = await decided(deployment, make_signal())
 
     await deployment.send_trades(
-        *(
-            keyed(trade_for(decision, trade_id=r, close_reason=r, realized_r=1.0))
-            for r in reasons
-        )
+        *(keyed(trade_for(decision, trade_id=r, close_reason=r, realized_r=1.0)) for r in reasons)
     )
 
     table = await judged(deployment, exclude=frozenset({"timeout", "liquidation"}))
@@ -282,9 +280,7 @@ async def test_realized_r_is_made_of_exits_fees_and_atr(deploy: Deploy) -> None:
 
     await deployment.send_trades(
         *(
-            keyed(
-                trade_for(d, trade_id=f"t{n}", **{"entry_price": 1024.0, "atr": OMIT} | parts)
-            )
+            keyed(trade_for(d, trade_id=f"t{n}", **{"entry_price": 1024.0, "atr": OMIT} | parts))
             for d in (long, short)
             for n, (parts, _) in enumerate(cases)
         )
@@ -390,8 +386,10 @@ async def test_an_executor_that_writes_in_transactions_is_read_to_the_end(deploy
         await producer.stop()
 
     await worker.until_metric(
-        lambda m: m.value("meta_strategy_rewards_total") == 3
-        and [s.value for s in m.families["meta_strategy_consumer_lag"].samples] == [0, 0]
+        lambda m: (
+            m.value("meta_strategy_rewards_total") == 3
+            and [s.value for s in m.families["meta_strategy_consumer_lag"].samples] == [0, 0]
+        )
     )
     assert [content(r)["signal_id"] for r in records] == ["c0", "c1", "c2"]
     trades = await deployment.kafka.read(topics.trades)

@@ -23,6 +23,8 @@ from tests.support.fold_oracle import (
 from tests.support.kafka_io import content, headers_of, keyed
 from tests.support.servers import Deployment
 
+TIMING = {"ts", "source", "degraded"}
+"""What of a decision depends on when, where and how fast it was made."""
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -190,7 +192,7 @@ async def test_the_same_seed_and_signals_give_the_same_decisions(deploy: Deploy)
         worker.kill()
         found.append(
             {
-                d["signal_id"]: {k: v for k, v in d.items() if k not in {"ts", "source"}}
+                d["signal_id"]: {k: v for k, v in d.items() if k not in TIMING}
                 for d in map(content, records)
             }
         )

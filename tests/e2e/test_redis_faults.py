@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from tests.support.builders import make_signal
 from tests.support.executor import signals, trade_for
 from tests.support.fold_oracle import assert_table, fold
 from tests.support.kafka_io import KafkaIo, content, eventually, keyed
-from tests.support.servers import DEPLOYMENTS, Deployment
+from tests.support.servers import DEPLOYMENTS, Deployment, is_same_view
 
 NOTICED_S = 5.0
 """A loss is noticed within a second; the rest is for a busy machine."""
@@ -64,14 +63,9 @@ async def teach(deployment: Deployment, count: int, seed: int) -> None:
     await deployment.settled()
 
 
-async def everything(deployment: Deployment) -> dict[str, dict[str, str]]:
-    """Read all that the view holds."""
-    return {key: await deployment.redis.hgetall(key) for key in await deployment.all_keys()}
-
-
-async def until_same(deployment: Deployment, before: dict[str, Any]) -> None:
+async def until_same(deployment: Deployment, before: dict[str, dict[str, str]]) -> None:
     async def is_same() -> bool:
-        return await everything(deployment) == before
+        return is_same_view(await deployment.view(), before)
 
     await eventually(is_same, timeout_s=20, what="the same view as before")
 
@@ -93,7 +87,7 @@ async def test_a_loss_under_an_idle_worker_is_noticed_and_healed(deploy: Deploy,
     await teach(deployment, 60, seed=31)
     old = {key: await deployment.raw_redis.dump(key) for key in await deployment.all_keys()}
     await teach(deployment, 60, seed=32)
-    before = await everything(deployment)
+    before = await deployment.view()
     rewinds = (await worker.metrics()).value("meta_strategy_rewinds_total")
 
     started = time.monotonic()
@@ -133,7 +127,7 @@ async def test_a_redis_wiped_while_no_worker_runs_is_rebuilt_at_the_next_start(
     worker = await deployment.started()
     await teach(deployment, 200, seed=34)
     assert (await worker.terminate())[0] == 0
-    before = await everything(deployment)
+    before = await deployment.view()
 
     await deployment.stack.redis.wipe()
     assert await deployment.all_keys() == []

@@ -231,11 +231,15 @@ class Partition:
 Watcher = Callable[[dict[str, Any], Partition], None]
 
 
+def _unwatched(_: dict[str, Any], __: Partition) -> None:
+    """Let a decision pass."""
+
+
 def fold(
     decisions: Iterable[ConsumerRecord],
     trades: Iterable[ConsumerRecord],
     *,
-    watch: Watcher = lambda decision, partition: None,
+    watch: Watcher = _unwatched,
     **settings: Any,
 ) -> dict[int, Partition]:
     """Fold both logs, partition by partition.

@@ -225,6 +225,7 @@ def hashes(stored: StoredPartition) -> RawPartition:
     for context, row in stored.rows.items():
         fields = [pair for name, stats in row.items() for pair in codec.arm_fields(name, stats)]
         rows[context_name(context)] = dict(reversed(fields))
+    numbers = {one.decision_id: one.number for one in (*stored.open, *stored.closed)}
     return RawPartition(
         watermark={
             "decisions": str(stored.position.decisions),
@@ -233,13 +234,14 @@ def hashes(stored: StoredPartition) -> RawPartition:
         meta={},
         contexts={context_name(one): codec.encode_context(one) for one in stored.rows},
         decisions={
-            one.decision_id: codec.encode_decision(one, is_open=is_open)
-            for is_open, group in ((False, stored.closed), (True, stored.open))
+            one.decision_id: codec.encode_decision(one)
+            for group in (stored.closed, stored.open)
             for one in reversed(group)
         },
         decision_ids={
             name: codec.encode_decision_id(account, number)
             for account, name, number in reversed(stored.decision_ids)
+            if number != numbers.get(name)  # else its decision tells it
         },
         trades={
             codec.trade_field(one.account, one.trade_id): codec.encode_trade(one)
@@ -334,7 +336,7 @@ def test_changes_tell_all_that_changed(log: Log) -> None:
             kept = [state.open.get(name), state.closed.get(name)]
             image["decision", name] = kept if any(kept) else None
         for account, name in changes.decision_ids:
-            image["id", account, name] = state.decision_ids[account].get(name)
+            image["id", account, name] = state.lone_number(account, name)
         for account, name in changes.trades:
             image["trade", account, name] = state.trades[account].get(name)
 
@@ -346,7 +348,11 @@ def test_changes_tell_all_that_changed(log: Log) -> None:
         }
         wanted |= {("decision", one.decision_id): [one, None] for one in stored.open}
         wanted |= {("decision", one.decision_id): [None, one] for one in stored.closed}
-        wanted |= {("id", account, name): number for account, name, number in stored.decision_ids}
+        wanted |= {
+            ("id", account, name): number
+            for account, name, number in stored.decision_ids
+            if state.lone_number(account, name) is not None  # else its decision tells it
+        }
         wanted |= {("trade", one.account, one.trade_id): one for one in stored.trades}
         assert {k: v for k, v in image.items() if v is not None} == wanted
     assert len(state.take_changes()) == 0
@@ -830,10 +836,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
     (kept,) = state.stored().trades
     assert codec.decode_trade(name, codec.encode_trade(kept)) == kept
     (closed,) = state.stored().closed
-    assert codec.decode_decision("d1", codec.encode_decision(closed, is_open=False)) == (
-        closed,
-        False,
-    )
+    assert codec.decode_decision("d1", codec.encode_decision(closed)) == closed
 
 
 def test_position_starts_at_the_logs_beginning() -> None:
