@@ -41,7 +41,7 @@ _FIRST_REJOIN_S = 0.2
 _LAST_REJOIN_S = 5.0
 _GRACE_S = 9.0
 """Time a stop may take; a stuck loop cannot outlast it, since a thread watches it."""
-_SNAPSHOT_S = 1.5
+_SNAPSHOT_S = 1.0
 _GC_YOUNG = 20_000
 _M_TRIM_THRESHOLD = -1  # of glibc's malloc.h; other systems have no such call, or take no notice
 _TRIM_BYTES = 64 << 20
@@ -182,7 +182,7 @@ class Worker:
             self._health.is_stopping = True
             for task in (heartbeat, probe):
                 task.cancel()
-            await asyncio.wait({heartbeat, probe}, timeout=1.0)
+            await asyncio.wait({heartbeat, probe}, timeout=0.3)
             await self._keep_snapshot(view)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
@@ -343,6 +343,9 @@ class Worker:
     async def _keep_snapshot(self, view: RedisView) -> None:
         path = self._settings.meta_strategy_state_file
         if path is None:
+            return
+        if self._health.redis_error is not None:
+            self._logger.warning("the state file was not written: Redis does not answer")
             return
         try:
             async with asyncio.timeout(_SNAPSHOT_S):

@@ -27,6 +27,7 @@ from consumer.telemetry.metrics import Metrics
 from consumer.wire import encode_dead_letter
 
 _VIEW_RETRY_S = 0.5
+_SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +250,13 @@ class PartitionServing:
     async def background(self) -> None:
         """Keep the view up to date until cancelled."""
         await self._opened.run()
+
+    async def settle(self) -> None:
+        """Let the view have the state it was opened with, if it answers.
+
+        So the first decisions from a new table are no less confirmed than later ones.
+        """
+        await self.close(_SETTLE_S)
 
     async def close(self, timeout_s: float) -> None:
         """Give the view its last changes, if it answers in time."""

@@ -26,10 +26,9 @@ from schemas.fields import Account, Identifier, Price, StrategyName, Symbol, Var
 
 Headers = Sequence[tuple[str, bytes]]
 
-_MAX_KEY_BYTES = 64 * 1024
-_MAX_HEADER_BYTES = 256 * 1024
-"""Key and headers of a dead letter are cut here: with 64 KiB of value it stays well below the
-broker's usual limit of 1 MiB a record; a record that cannot be sent would stop its partition."""
+_MAX_ENVELOPE_BYTES = 880_000
+"""Room for key and headers of a dead letter: with 64 KiB of value it fits the broker's usual limit
+of 1 MiB a record, and a record that cannot be sent would stop its partition."""
 
 M = TypeVar("M", bound=Message)
 
@@ -197,11 +196,12 @@ def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> O
     """Write a record that cannot be accepted as one of `strategy-dead-letters`.
 
     The value is the original's first 64 KiB; its hash is of the whole. Key and headers are the
-    original's; only ones that no topic of usual limits could take again are cut.
+    original's; they are cut only where no topic of usual limits could take them again.
     """
     value = record.value
+    key = None if record.key is None else record.key[:_MAX_ENVELOPE_BYTES]
     headers: list[tuple[str, bytes]] = []
-    room = _MAX_HEADER_BYTES
+    room = _MAX_ENVELOPE_BYTES - len(key or b"")
     for name, content in record.headers:
         room -= len(name.encode()) + len(content or b"")
         if room < 0:
@@ -218,7 +218,7 @@ def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> O
         ("dlq.ts", format_time_ms(now_ms).encode()),
     ]
     return OutRecord(
-        None if record.key is None else record.key[:_MAX_KEY_BYTES],
+        key,
         # a record needs a key or a value
         b"" if value is None and record.key is None else value and value[:MAX_MESSAGE_BYTES],
         headers,

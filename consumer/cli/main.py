@@ -1,5 +1,6 @@
 """The command line: `meta-strategy`."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -50,6 +51,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors of ours are one line, never a traceback."""
+    # what the client says of a server that is away, ours says in one line; the worker logs it
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         cli()
     except SettingsError as error:

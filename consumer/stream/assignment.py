@@ -24,9 +24,9 @@ _NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is 
 _FETCH_WAIT_MS = 25
 """Longest time the broker holds an empty answer back. While it does, partitions that were not
 asked for wait too, so it bounds how long a lone signal lies; below, idling costs too much."""
-_REVOKE_TIMEOUT_S = 4.0
+_REVOKE_TIMEOUT_S = 3.0
 """For the batches in hand when partitions are taken away, or at a stop."""
-_LEAVE_TIMEOUT_S = 2.0
+_LEAVE_TIMEOUT_S = 1.5
 _PROBE_TIMEOUT_S = 2.0
 _COMMITS_AT_ONCE = int(os.environ.get("COMMITS", "3"))
 """Transactions under way at once in a worker. Each costs the same whatever its size: above some

@@ -64,6 +64,9 @@ class PartitionWork(Protocol):
     async def background(self) -> None:
         """Do what goes on beside the batches, until cancelled."""
 
+    async def settle(self) -> None:
+        """Wait a moment for what `background` does first, before anything is worked off."""
+
     async def close(self, timeout_s: float) -> None:
         """Finish what is worth finishing; the partition is given up."""
 
@@ -131,8 +134,10 @@ class Partition:
         """
         background: asyncio.Task[None] | None = None
         try:
-            await self._open()
+            starts = await self._open()
             background = asyncio.create_task(self.work.background())
+            await self.work.settle()
+            self._begin(starts)
             while not self._is_stopped:
                 if background.done():
                     background.result()  # never returns by itself: raises why it ended
@@ -148,7 +153,7 @@ class Partition:
 
     # Opening, in this order and no other
 
-    async def _open(self) -> None:
+    async def _open(self) -> dict[TopicPartition, int]:
         await self._sink.start()  # shuts the former owner out: only now its offsets are final
         try:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
@@ -163,7 +168,10 @@ class Partition:
             for p in (self._signals, self._trades)
         }
         starts[self._trades] = max(await self.work.open(starts[self._trades]), first[self._trades])
-        self.positions = starts
+        return starts
+
+    def _begin(self, starts: dict[TopicPartition, int]) -> None:
+        self.positions = dict(starts)
         self.is_open = True
         for partition, offset in starts.items():  # no await in between: nothing else is received
             self._consumer.seek(partition, offset)

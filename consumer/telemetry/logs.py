@@ -44,10 +44,19 @@ def make_logger(level: str, log_format: Literal["console", "json"]) -> Logger:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=True,
     )
-    # the clients' own lines, so that a reason they only log is not lost
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s"
+    # the clients' own lines in the same form, so that a reason they only log is not lost
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_logger_name,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
     )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for noisy in ("aiokafka", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     return logger

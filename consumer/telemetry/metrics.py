@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -15,6 +15,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.samples import Sample
 
 _LATENCY_BUCKETS_S = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
@@ -36,6 +37,20 @@ class BatchHistogram(Histogram):
         for bucket, count in counts.items():
             self._buckets[bucket].inc(count)
         self._sum.inc(sum(values))
+
+
+class SignedHistogram(Histogram):
+    """A histogram of values of both signs that still tells their sum.
+
+    The library leaves the sum out, since a rate of it means nothing when it may fall. It is there
+    to be read (contract, section 7); rates are taken of gain and loss.
+    """
+
+    def _child_samples(self) -> Iterable[Sample]:
+        samples = list(super()._child_samples())
+        if all(sample.name != "_sum" for sample in samples):
+            samples.append(Sample("_sum", {}, self._sum.get(), None, None))
+        return samples
 
 
 class Metrics:
@@ -68,12 +83,12 @@ class Metrics:
         self.decisions = cache(decisions.labels)
         rewards = counter("rewards", "Rewards counted.", "strategy", "regime", "outcome")
         self.rewards = cache(rewards.labels)
-        reward_r = histogram(
-            "reward_r",
+        reward_r = SignedHistogram(
+            PREFIX + "reward_r",
             "Rewards learned [R, in the table's unit]; the sum may fall, rate gain and loss.",
-            _REWARD_BUCKETS_R,
-            "strategy",
-            "regime",
+            ("strategy", "regime"),
+            registry=self.registry,
+            buckets=_REWARD_BUCKETS_R,
         )
         self.reward_r = cache(reward_r.labels)
         gain = counter("reward_gain_r", "Sum of rewards above 0 [R].", "strategy", "regime")

@@ -31,10 +31,24 @@ def test_a_batch_counts_like_single_values(values: list[float]) -> None:
         assert abs(found[name] - value) < 1e-9
 
 
+def test_the_sum_of_rewards_is_told_though_they_may_be_negative() -> None:
+    """The library leaves the sum out when a bound is negative."""
+    metrics = Metrics()
+    for reward in (-1.0, 3.5):
+        metrics.reward_r("scalp", "unknown").observe(reward)
+
+    text = metrics.exposition().decode()
+
+    assert 'meta_strategy_reward_r_sum{regime="unknown",strategy="scalp"} 2.5' in text
+
+
 def test_no_label_holds_a_symbol_an_account_or_an_id() -> None:
     """Labels from messages would let a producer fill the memory of the monitoring."""
     names = {
-        label for family in Metrics().registry.collect() for s in family.samples for label in s.labels
+        label
+        for family in Metrics().registry.collect()
+        for s in family.samples
+        for label in s.labels
     }
 
     assert not names & {"symbol", "account", "signal_id", "decision_id", "trade_id"}
