@@ -16,7 +16,8 @@ aiokafka, redis-py and pydantic writes it, exactly once, with one transaction an
 for each batch. Both read the same signals, write the same fields and learn the same rewards. They ran
 by turns, each time with fresh topics, a fresh group and fresh keys, on one machine with Kafka, Redis
 and the harness beside them. Absolute numbers are those of that machine and of what else ran on it;
-the ratios, taken within each round, are what to compare.
+the ratios, taken within each round, are what to compare. The local broker is set up to start quickly,
+not for throughput.
 
 - **drain**: a backlog is worked off. From 2 % of the decisions until the last offset is committed.
   CPU is user and system time of the process over that window.
@@ -35,7 +36,7 @@ def write_page(path: Path, document: Mapping[str, Any], comparisons: Sequence[Co
     parts = [
         _INTRODUCTION,
         "## Results\n",
-        f"Median (lowest - highest) of {document['settings']['rounds']} rounds.\n",
+        f"Median (lowest - highest); rounds: {document['settings']['rounds']}.\n",
         as_markdown(comparisons) + "\n",
         "\n".join(f"- {line}" for line in summary(document["results"])) + "\n",
         "## Conditions\n",

@@ -10,6 +10,8 @@ from consumer.ports import Clock, D, View, WriteAnswer
 
 _FIRST_BACKOFF_S = 0.05
 _LAST_BACKOFF_S = 1.0  # a server that is back is used within a second
+_REST_S = 0.03
+"""Between two writes: what changes meanwhile goes in one. A page is this much behind at most."""
 _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""
 REWRITE_FROM = 20_000
@@ -116,6 +118,7 @@ class ViewSync(Generic[D]):
                 self._is_written.clear()
             else:
                 self._wake.set()
+            await asyncio.sleep(_REST_S)
 
     async def _deliver(self, delta: D, *, rewrites: bool) -> None:
         backoff_s = _FIRST_BACKOFF_S

@@ -1,7 +1,6 @@
 """A membership in the consumer group: a rebalance opens and closes partitions."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
@@ -20,6 +19,8 @@ _SESSION_TIMEOUT_MS = 10_000
 _HEARTBEAT_MS = 2_000
 _REBALANCE_TIMEOUT_MS = 30_000
 _POLL_MS = 1_000
+_READ_REST_S = 0.003
+"""Between two answers of the broker while records come: else each record is a request."""
 _NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is no dead member
 _FETCH_WAIT_MS = 25
 """Longest time the broker holds an empty answer back. While it does, partitions that were not
@@ -28,9 +29,9 @@ _REVOKE_TIMEOUT_S = 3.0
 """For the batches in hand when partitions are taken away, or at a stop."""
 _LEAVE_TIMEOUT_S = 1.5
 _PROBE_TIMEOUT_S = 2.0
-_COMMITS_AT_ONCE = int(os.environ.get("COMMITS", "3"))
-"""Transactions under way at once in a worker. Each costs the same whatever its size: above some
-three, more of them only make batches smaller and everybody later; with one, its wait is idle."""
+_COMMITS_AT_ONCE = 4
+"""Transactions under way at once in a worker. Each costs the same whatever its size: above a
+few, more of them only make batches smaller and everybody later; with one, its wait is idle."""
 
 
 class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
@@ -143,6 +144,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             for log, records in found.items():
                 if partition := self.partitions.get(log.partition):
                     partition.receive(log, records)
+            if found:
+                await asyncio.sleep(_READ_REST_S)
 
     # Rebalances. The client only logs what these raise, calls them with its heartbeat stopped, and
     # reads on meanwhile: so the first is no coroutine and its first act is to hold the records

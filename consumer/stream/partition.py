@@ -19,6 +19,10 @@ _ASK_TIMEOUT_S = 10.0
 _MAX_RECORDS = 1_000
 """Records of a batch: some 30 ms of work, above which larger batches save little and answer late."""
 _REST_S = 0.2  # between two looks whether waiting records may be worked off
+_LONGEST_REST_S = 0.02
+"""A partition rests after a commit for as long as the commit took, this at most. A transaction
+costs worker and broker the same whatever its size; without a rest their number grows until the
+machine is full, and everybody waits. A signal that comes to a rested partition waits for nothing."""
 _INBOX_FULL = 4 * _MAX_RECORDS
 _INBOX_LOW = _MAX_RECORDS
 """Records that wait in memory: enough to work on while more are fetched, some megabytes at most."""
@@ -109,6 +113,7 @@ class Partition:
         self._on_skipped = on_skipped
         self._commits = commits
         self._is_stopped = False
+        self._rest_until = 0.0
         self._wake = asyncio.Event()
         self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
             self._signals: deque(),
@@ -226,8 +231,16 @@ class Partition:
                 async with asyncio.timeout(_REST_S):
                     await self._wake.wait()
             return
+        await self._rest()
         async with self._commits:  # what comes in while it waits for its turn goes along
             await self._work_off()
+
+    async def _rest(self) -> None:
+        """Let some records come together, unless there are enough for a whole batch."""
+        backlog = len(self._inboxes[self._signals]) + len(self._inboxes[self._trades])
+        rest_s = self._rest_until - time.perf_counter()
+        if rest_s > 0 and backlog < _MAX_RECORDS and not self._is_stopped:
+            await asyncio.sleep(rest_s)
 
     def _has_work(self) -> bool:
         return bool(
@@ -257,7 +270,9 @@ class Partition:
         self.positions.update(offsets)
         self._committed.update(offsets)
         self.work.committed(ends)
-        if time.perf_counter() - started > SLOW_COMMIT_S:
+        ended = time.perf_counter()
+        self._rest_until = ended + min(_LONGEST_REST_S, ended - started)
+        if ended - started > SLOW_COMMIT_S:
             await self._recycle()
 
     async def _recycle(self) -> None:
