@@ -92,7 +92,7 @@ class StoredPartition:
     open: Sequence[OpenDecision]
     closed: Sequence[OpenDecision]
     decision_ids: Sequence[tuple[str, str, int]]
-    """Account, id and number; ids of decisions that carry the same number may be missing."""
+    """Account, id and number of those that no remembered decision tells."""
     trades: Sequence[FoldedTrade]
 
 
@@ -418,6 +418,7 @@ class PartitionState:
                 (account, key, number)
                 for account, keys in self.decision_ids.items()
                 for key, number in keys.items()
+                if self.lone_number(account, key) is not None
             ],
             trades=[trade for group in self.trades.values() for trade in group.values()],
         )
