@@ -25,6 +25,7 @@ from consumer.store.snapshot import Snapshot, load_snapshot
 from consumer.store.table import TableReader
 from consumer.store.view_sync import ViewSync
 from consumer.stream.assignment import Session
+from consumer.stream.log_reader import LogReader
 from consumer.stream.partition import InputTopics
 from consumer.stream.topics import check_topics
 from consumer.tables import WholeTable
@@ -156,6 +157,7 @@ class Worker:
             tables.client, settings.meta_strategy_key_prefix, self._partitions
         )
         view = make_view(settings, self._partitions, self._metrics.redis_seconds.observe)
+        ends = LogReader(settings.connection, ())
         shared = Shared(
             connection=settings.connection,
             signals_topic=settings.kafka_signals_topic,
@@ -165,6 +167,7 @@ class Worker:
             fold=settings.fold,
             atr_mult_sl={k: p.r_sl for k, p in settings.all_profiles.items()},
             pipeline=Pipeline(decider),
+            ends=ends,
             view=view,
             clock=self._clock,
             metrics=self._metrics,
@@ -184,6 +187,7 @@ class Worker:
                 task.cancel()
             await asyncio.wait({heartbeat, probe}, timeout=0.3)
             await self._keep_snapshot(view)
+            await ends.close(0.5)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await view.close()

@@ -83,6 +83,7 @@ async def catch_up(
     trades_log: TopicPartition,
     *,
     trades_offset: int | None,
+    ends: LogReader | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> CatchUp:
     """Fold what the logs hold past a state's position, in the order of `merged`.
@@ -93,6 +94,7 @@ async def catch_up(
         decisions_log: Folded to its end.
         trades_log: Folded to `trades_offset`, or as far as a decision has seen it.
         trades_offset: Where the group goes on; None: to its end.
+        ends: Asked where the logs begin and end; `reader` itself when None.
         on_progress: Told how many records were folded.
 
     Raises:
@@ -100,8 +102,8 @@ async def catch_up(
         TransientError: Kafka did not answer.
     """
     found = CatchUp()
-    first_decision, last_decision = await reader.bounds(decisions_log)
-    first_trade, last_trade = await reader.bounds(trades_log)
+    first_decision, last_decision = await (ends or reader).bounds(decisions_log)
+    first_trade, last_trade = await (ends or reader).bounds(trades_log)
     for log, position, last in (
         (decisions_log, state.position.decisions, last_decision),
         (trades_log, state.position.trades, last_trade),

@@ -42,6 +42,8 @@ class Shared:
     fold: FoldSettings
     atr_mult_sl: dict[str, float]
     pipeline: Pipeline
+    ends: LogReader
+    """Asked where logs begin and end."""
     view: View[Any]
     clock: Clock
     metrics: Metrics
@@ -80,7 +82,12 @@ class PartitionServing:
         trades_log = TopicPartition(shared.trades_topic, self._number)
         async with LogReader(shared.connection, [decisions_log, trades_log]) as reader:
             found = await catch_up(
-                self.state, reader, decisions_log, trades_log, trades_offset=trades_offset
+                self.state,
+                reader,
+                decisions_log,
+                trades_log,
+                trades_offset=trades_offset,
+                ends=shared.ends,
             )
         self._report(found)
         self._late = found

@@ -20,38 +20,59 @@ _MAX_RECORDS = 5_000  # some ten milliseconds of work between two looks at the l
 
 
 class LogReader:
-    """A consumer without a group, for some partitions; an async context manager."""
+    """A consumer without a group, for some partitions; an async context manager.
+
+    It connects when it is first asked for something: most openings find nothing to read.
+    """
 
     def __init__(self, connection: KafkaConnection, partitions: Sequence[TopicPartition]) -> None:
+        self._connection = connection
         self._partitions = partitions
-        self._consumer = AIOKafkaConsumer(
-            **connection.options(),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_bytes=4 * _FETCH_BYTES,
-        )
+        self._connecting = asyncio.Lock()
+        self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
-        self._consumer.assign(list(self._partitions))
-        try:
-            async with asyncio.timeout(_SILENCE_TIMEOUT_S):
-                await self._consumer.start()
-        except (KafkaError, TimeoutError, OSError) as error:
-            await stop_within(self._consumer, 2.0)
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await stop_within(self._consumer, 2.0)
+        await self.close(2.0)
+
+    async def close(self, timeout_s: float) -> None:
+        """Close the connections, within a time."""
+        if self._consumer is not None:
+            await stop_within(self._consumer, timeout_s)
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        async with self._connecting:
+            if self._consumer is not None:
+                return self._consumer
+            consumer = AIOKafkaConsumer(
+                **self._connection.options(),
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                fetch_max_bytes=4 * _FETCH_BYTES,
+            )
+            consumer.assign(list(self._partitions))
+            try:
+                async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+                    await consumer.start()
+            except BaseException as error:
+                await stop_within(consumer, 2.0)
+                if isinstance(error, KafkaError | TimeoutError | OSError):
+                    raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+                raise
+            self._consumer = consumer
+            return consumer
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """Give the first offset of a log and the one behind its last committed record."""
+        consumer = await self._connected()
         try:
             async with asyncio.timeout(_SILENCE_TIMEOUT_S):
-                first = await self._consumer.beginning_offsets([partition])
-                last = await self._consumer.end_offsets([partition])
+                first = await consumer.beginning_offsets([partition])
+                last = await consumer.end_offsets([partition])
         except (KafkaError, TimeoutError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         return first[partition], last[partition]
@@ -66,14 +87,15 @@ class LogReader:
         """
         if start >= end:
             return
+        consumer = await self._connected()
         try:
-            self._consumer.seek(partition, start)
-            while await self._consumer.position(partition) < end:
+            consumer.seek(partition, start)
+            while await consumer.position(partition) < end:
                 async with asyncio.timeout(_SILENCE_TIMEOUT_S):
-                    before = await self._consumer.position(partition)
+                    before = await consumer.position(partition)
                     records: list[ConsumerRecord] = []
-                    while not records and await self._consumer.position(partition) == before:
-                        found = await self._consumer.getmany(
+                    while not records and await consumer.position(partition) == before:
+                        found = await consumer.getmany(
                             partition, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS
                         )
                         records = found.get(partition, [])
