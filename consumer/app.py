@@ -313,18 +313,17 @@ class Worker:
                         self._logger.warning(f"redis: {text}")
                 for number, position in expected.items():
                     syncs[number].heard(positions[number], position)
-            self._measure()
+            await self._measure()
             await asyncio.sleep(_HEARTBEAT_S if self._health.opened else _FIRST_HEARTBEAT_S)
 
-    def _measure(self) -> None:
+    async def _measure(self) -> None:
         metrics, session = self._metrics, self._session
         syncs = self._syncs()
         metrics.degraded.set(any(sync.is_degraded for sync in syncs.values()))
         metrics.open_decisions.set(sum(len(self._serving[n].state.open) for n in syncs))
+        lags = {} if session is None else await session.lags()
         metrics.consumer_lag.clear()
-        if session is None:
-            return
-        for partition, lag in session.lags().items():
+        for partition, lag in lags.items():
             metrics.consumer_lag.labels(partition.topic, str(partition.partition)).set(lag)
 
     async def _probe_kafka(self) -> None:

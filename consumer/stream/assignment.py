@@ -29,6 +29,7 @@ _REVOKE_TIMEOUT_S = 3.0
 """For the batches in hand when partitions are taken away, or at a stop."""
 _LEAVE_TIMEOUT_S = 1.5
 _PROBE_TIMEOUT_S = 2.0
+_POSITION_TIMEOUT_S = 0.1
 _COMMITS_AT_ONCE = 4
 """Transactions under way at once in a worker. Each costs the same whatever its size: above a
 few, more of them only make batches smaller and everybody later; with one, its wait is idle."""
@@ -202,17 +203,23 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
 
     # What an operator is told
 
-    def lags(self) -> dict[TopicPartition, int]:
-        """Count the records of each open partition that were not read yet."""
+    async def lags(self) -> dict[TopicPartition, int]:
+        """Count the records of each open partition that were not worked off yet."""
         found = {}
-        for number, partition in self.partitions.items():
+        for number, partition in list(self.partitions.items()):
             if not partition.is_open:
                 continue
             for topic in (self._topics.signals, self._topics.trades):
                 log = TopicPartition(topic, number)
-                end, position = self.consumer.highwater(log), partition.positions.get(log)
-                if end is not None and position is not None:
-                    found[log] = max(0, end - position)
+                end = self.consumer.highwater(log)
+                try:
+                    async with asyncio.timeout(_POSITION_TIMEOUT_S):
+                        # the client's own position: it is behind the markers of transactions, too
+                        position = await self.consumer.position(log)
+                except (KafkaError, TimeoutError):
+                    continue  # taken away meanwhile
+                if end is not None:
+                    found[log] = max(0, end - position) + partition.waiting(log)
         return found
 
     async def probe(self) -> str | None:

@@ -120,8 +120,6 @@ class Partition:
             self._trades: deque(),
         }
         self._held_back: set[TopicPartition] = set()
-        self.positions: dict[TopicPartition, int] = {}
-        """The next offset to work off in each topic."""
 
     def stop(self) -> None:
         """Let `run` end after the batch in hand."""
@@ -176,7 +174,6 @@ class Partition:
         return starts
 
     def _begin(self, starts: dict[TopicPartition, int]) -> None:
-        self.positions = dict(starts)
         self.is_open = True
         for partition, offset in starts.items():  # no await in between: nothing else is received
             self._consumer.seek(partition, offset)
@@ -214,6 +211,10 @@ class Partition:
             self._consumer.pause(partition)
             self._held_back.add(partition)
         self._wake.set()
+
+    def waiting(self, partition: TopicPartition) -> int:
+        """Count the records of a topic that were read and not worked off yet."""
+        return len(self._inboxes[partition])
 
     def _take(self, partition: TopicPartition, room: int) -> list[ConsumerRecord]:
         inbox = self._inboxes[partition]
@@ -267,7 +268,6 @@ class Partition:
     ) -> None:
         started = time.perf_counter()
         ends = await self._sink.publish(batches, offsets)
-        self.positions.update(offsets)
         self._committed.update(offsets)
         self.work.committed(ends)
         ended = time.perf_counter()

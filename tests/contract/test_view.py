@@ -24,6 +24,7 @@ from consumer.errors import RefusedError, TransientError
 from consumer.learn import learn
 from consumer.local.stack import Stack
 from consumer.ports import WriteAnswer
+from consumer.store import redis_view
 from consumer.store.memory import MemoryView
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView, connect
@@ -688,9 +689,10 @@ async def test_a_rewrite_is_not_whole_until_its_end(place: RedisPlace, proxy: Pr
 
 
 async def test_a_rewrite_that_another_one_overtook_ends_as_other_owner(
-    place: RedisPlace, proxy: Proxy
+    place: RedisPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A writer that was away while its successor wrote everything must not add to it."""
+    monkeypatch.setattr(redis_view, "_PART", 100)  # many parts: it cannot end before the other
     bench = Bench(place.make(), place.make, place.wipe)
     slow = Fold()
     for number in range(12_000):
