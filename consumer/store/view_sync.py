@@ -10,7 +10,7 @@ from consumer.ports import Clock, D, View, WriteAnswer
 
 _FIRST_BACKOFF_S = 0.05
 _LAST_BACKOFF_S = 1.0  # a server that is back is used within a second
-_REST_S = 0.03
+_REST_S = 0.2
 """Between two writes: what changes meanwhile goes in one. A page is this much behind at most."""
 _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""

@@ -19,8 +19,9 @@ _SESSION_TIMEOUT_MS = 10_000
 _HEARTBEAT_MS = 2_000
 _REBALANCE_TIMEOUT_MS = 30_000
 _POLL_MS = 1_000
-_READ_REST_S = 0.003
-"""Between two answers of the broker while records come: else each record is a request."""
+_LONGEST_READ_REST_S = 0.015
+"""Between two answers of the broker while records come, else each record is a request: a quarter
+of what a commit takes, this at most."""
 _NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is no dead member
 _FETCH_WAIT_MS = 25
 """Longest time the broker holds an empty answer back. While it does, partitions that were not
@@ -146,7 +147,11 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 if partition := self.partitions.get(log.partition):
                     partition.receive(log, records)
             if found:
-                await asyncio.sleep(_READ_REST_S)
+                await asyncio.sleep(self._read_rest_s())
+
+    def _read_rest_s(self) -> float:
+        commit_s = max((p.last_commit_s for p in self.partitions.values()), default=0.0)
+        return min(_LONGEST_READ_REST_S, commit_s / 4)
 
     # Rebalances. The client only logs what these raise, calls them with its heartbeat stopped, and
     # reads on meanwhile: so the first is no coroutine and its first act is to hold the records

@@ -114,6 +114,8 @@ class Partition:
         self._commits = commits
         self._is_stopped = False
         self._rest_until = 0.0
+        self.last_commit_s = 0.0
+        """How long its last transaction took [s]."""
         self._wake = asyncio.Event()
         self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
             self._signals: deque(),
@@ -271,8 +273,9 @@ class Partition:
         self._committed.update(offsets)
         self.work.committed(ends)
         ended = time.perf_counter()
-        self._rest_until = ended + min(_LONGEST_REST_S, ended - started)
-        if ended - started > SLOW_COMMIT_S:
+        self.last_commit_s = ended - started
+        self._rest_until = ended + min(_LONGEST_REST_S, self.last_commit_s)
+        if self.last_commit_s > SLOW_COMMIT_S:
             await self._recycle()
 
     async def _recycle(self) -> None:
