@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.errors import FencedError, RefusedError, TransientError
@@ -17,6 +17,15 @@ _DEGRADED_AFTER_S = 2.0
 REWRITE_FROM = 20_000
 """Changes from which a write is a rewrite: one script call of that size takes the server about
 50 ms, in which it answers nobody."""
+
+
+class Expected(NamedTuple):
+    """What a heartbeat must find."""
+
+    position: Position
+    """At least."""
+    rewrites: int
+    """Rewrites begun so far: an answer from before another one says nothing."""
 
 
 class ViewSync(Generic[D]):
@@ -51,6 +60,8 @@ class ViewSync(Generic[D]):
         self._on_rewind = on_rewind
         self.since = since or Position()
         self._is_lost = since is None
+        self._is_rewriting = False
+        self._rewrites = 0
         self._is_write_failing = False
         self._is_heartbeat_failing = False
         self._confirmed_at = clock.monotonic()
@@ -69,9 +80,11 @@ class ViewSync(Generic[D]):
         return self._is_lost or self._is_write_failing or self._is_heartbeat_failing
 
     @property
-    def expected(self) -> Position | None:
-        """The least position a heartbeat that is sent now must find; None while not whole."""
-        return None if self._is_lost else self.since
+    def expected(self) -> Expected | None:
+        """What a heartbeat that is sent now must find; None while the view is not whole."""
+        if self._is_lost or self._is_rewriting:
+            return None
+        return Expected(self.since, self._rewrites)
 
     @property
     def age_s(self) -> float:
@@ -112,7 +125,10 @@ class ViewSync(Generic[D]):
             if rewrites:
                 self._state.touch_all()
             delta = self._view.prepare(self._partition, self._state, self.since)
+            self._rewrites += rewrites
+            self._is_rewriting = rewrites
             await self._deliver(delta, rewrites=rewrites)
+            self._is_rewriting = False
             if self._state.position == self.since:
                 self._is_written.set()
                 self._is_written.clear()
@@ -167,20 +183,20 @@ class ViewSync(Generic[D]):
 
     # The heartbeat
 
-    def heard(self, position: Position | None, expected: Position | None) -> None:
+    def heard(self, position: Position | None, expected: Expected | None) -> None:
         """Take a heartbeat's answer.
 
         Args:
             position: Where the view stood; None when nothing whole was there.
             expected: What `expected` was when it was sent: later writes may have passed it.
         """
-        if expected is None:
+        if expected is None or expected.rewrites != self._rewrites:
             self._is_heartbeat_failing = False
-            return
+            return  # it was being written anew, or is since then: not whole in between
         if (
             position is None
-            or position.decisions < expected.decisions
-            or position.trades < expected.trades
+            or position.decisions < expected.position.decisions
+            or position.trades < expected.position.trades
         ):
             self._lose()
             return

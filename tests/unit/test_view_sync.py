@@ -1,0 +1,172 @@
+"""What the keeper of a view makes of heartbeats; the view itself is tested in tests/contract."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from consumer.domain.open_decision import OpenDecision
+from consumer.domain.partition_state import FoldSettings, PartitionState, Position, StoredPartition
+from consumer.errors import TransientError
+from consumer.ports import WriteAnswer
+from consumer.store import view_sync
+from consumer.store.memory import MemoryDelta, MemoryView
+from consumer.store.view_sync import ViewSync
+from schemas import MarketRegime, Side
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def now_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class HeldView(MemoryView):
+    """Holds its answers back until it is let go; can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.go.set()
+        self.begun = asyncio.Event()
+        self.is_away = False
+        self.rewrites = 0
+
+    async def write(self, delta: MemoryDelta) -> WriteAnswer:
+        await self._gate()
+        return await super().write(delta)
+
+    async def rewrite(self, delta: MemoryDelta) -> WriteAnswer:
+        self.rewrites += 1
+        await self._gate()
+        return await super().rewrite(delta)
+
+    async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
+        return await super().positions(partitions)
+
+    async def _gate(self) -> None:
+        self.begun.set()
+        await self.go.wait()
+        if self.is_away:
+            raise TransientError("away")
+
+
+class Bench:
+    def __init__(self, *, since: Position | None = None) -> None:
+        self.view = HeldView()
+        self.clock = ManualClock()
+        self.state = PartitionState(FoldSettings(), {"scalp": 0.8})
+        self.rewinds = 0
+        if since is not None:
+            self.view.partitions[0] = self.state.stored()
+        self.sync: ViewSync[MemoryDelta] = ViewSync(
+            self.view, 0, self.state, since=since, clock=self.clock, on_rewind=self._rewound
+        )
+
+    def _rewound(self) -> None:
+        self.rewinds += 1
+
+    def step(self, *names: str) -> None:
+        self.sync.begin_step()
+        for name in names:
+            self.state.admit(
+                OpenDecision(
+                    name,
+                    "default",
+                    "X",
+                    Side.LONG,
+                    MarketRegime.UNKNOWN,
+                    None,
+                    "scalp",
+                    1.0,
+                    0.8,
+                    0,
+                ),
+                is_exploration=False,
+            )
+        self.state.position = Position(self.state.position.decisions + len(names), 0)
+        self.sync.end_step()
+
+
+async def test_a_large_write_is_no_loss_to_the_heartbeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes the watermark away while it lasts: a heartbeat in between finds nothing."""
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    before = bench.sync.expected
+    bench.view.go.clear()
+    monkeypatch.setattr(view_sync, "REWRITE_FROM", 1)
+    bench.step("a", "b")
+    await bench.view.begun.wait()
+
+    bench.sync.heard(None, before)
+    bench.sync.heard(None, bench.sync.expected)
+
+    assert (bench.view.rewrites, bench.rewinds) == (1, 0)
+    bench.view.go.set()
+    await bench.sync.written()
+    bench.sync.heard(None, before)
+    assert bench.rewinds == 0
+    running.cancel()
+
+
+async def test_a_loss_is_noticed_once_and_healed() -> None:
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.step("a")
+    await bench.sync.written()
+    bench.view.partitions.clear()
+
+    bench.sync.heard(None, bench.sync.expected)
+    bench.sync.heard(None, bench.sync.expected)
+    assert bench.sync.is_behind
+    await bench.sync.written()
+
+    assert bench.rewinds == 1
+    assert not bench.sync.is_behind
+    found: StoredPartition = bench.view.partitions[0]
+    assert found == bench.state.stored()
+    running.cancel()
+
+
+async def test_what_is_not_committed_is_never_written() -> None:
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.step("a")
+    bench.sync.begin_step()
+    bench.state.position = Position(7, 7)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert bench.view.partitions[0].position == Position()
+
+    bench.sync.end_step()
+    await bench.sync.written()
+    assert bench.view.partitions[0].position == Position(7, 7)
+    running.cancel()
+
+
+async def test_a_server_that_reads_and_does_not_write_confirms_nothing() -> None:
+    """Decisions go on from memory for a limited time: its heartbeats must not extend it."""
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.view.is_away = True
+    bench.step("a")
+    await bench.view.begun.wait()
+    await asyncio.sleep(0)
+
+    bench.clock.now_s = 100.0
+    bench.sync.heard(Position(), bench.sync.expected)
+
+    assert bench.sync.is_degraded
+    assert bench.sync.age_s == 100.0
+    bench.view.is_away = False
+    await bench.sync.written()
+    assert bench.sync.age_s == 0.0
+    running.cancel()
