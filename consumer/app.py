@@ -160,7 +160,6 @@ class Worker:
         ends = LogReader(settings.connection, ())
         shared = Shared(
             connection=settings.connection,
-            signals_topic=settings.kafka_signals_topic,
             trades_topic=settings.kafka_trade_closed_topic,
             decisions_topic=settings.kafka_decisions_topic,
             dead_letters_topic=settings.kafka_dead_letters_topic,

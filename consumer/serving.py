@@ -35,7 +35,6 @@ class Shared:
     """What all partitions of a worker have in common."""
 
     connection: KafkaConnection
-    signals_topic: str
     trades_topic: str
     decisions_topic: str
     dead_letters_topic: str

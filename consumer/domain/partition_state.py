@@ -74,13 +74,6 @@ class Changes:
     def __len__(self) -> int:
         return len(self.arms) + len(self.decisions) + len(self.decision_ids) + len(self.trades)
 
-    def update(self, other: "Changes") -> None:
-        """Add what another set of changes touched."""
-        self.arms |= other.arms
-        self.decisions |= other.decisions
-        self.decision_ids |= other.decision_ids
-        self.trades |= other.trades
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPartition:

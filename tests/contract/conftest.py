@@ -1,41 +1,5 @@
-"""One Kafka and one Redis for all tests; each test has topics, group and keys of its own."""
+"""One suite a port, against the fake and the real thing."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from pathlib import Path
+from tests.support.fixtures import Deploy, deploy, kafka, stack
 
-import pytest
-
-from consumer.local.stack import Stack
-from tests.support.kafka_io import KafkaIo
-from tests.support.servers import Deployment, session_stack
-
-Deploy = Callable[..., Awaitable[Deployment]]
-
-
-@pytest.fixture(scope="session")
-async def stack() -> AsyncIterator[Stack]:
-    async with session_stack() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-async def kafka(stack: Stack) -> AsyncIterator[KafkaIo]:
-    async with KafkaIo(stack.bootstrap_servers) as clients:
-        yield clients
-
-
-@pytest.fixture
-async def deploy(stack: Stack, kafka: KafkaIo, tmp_path: Path) -> AsyncIterator[Deploy]:
-    """Makes a deployment: `await deploy(partitions=2, META_STRATEGY_ALPHA="0.5")`."""
-    async with AsyncExitStack() as cleanup:
-
-        async def make(*, partitions: int = 2, topics: bool = True, **settings: str) -> Deployment:
-            deployment = await cleanup.enter_async_context(
-                Deployment(stack, kafka, tmp_path, partitions=partitions, **settings)
-            )
-            if topics:
-                await deployment.create_topics()
-            return deployment
-
-        yield make
+__all__ = ["Deploy", "deploy", "kafka", "stack"]

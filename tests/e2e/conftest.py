@@ -1,16 +1,13 @@
-"""One Kafka and one Redis for all tests; each test has topics, group and keys of its own."""
+"""Whole workers on real servers; a failed test shows their logs."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
 
-from consumer.local.stack import Stack
-from tests.support.kafka_io import KafkaIo
-from tests.support.servers import DEPLOYMENTS, Deployment, session_stack, show_logs
+from tests.support.fixtures import Deploy, deploy, kafka, stack
+from tests.support.servers import show_logs
 
-Deploy = Callable[..., Awaitable[Deployment]]
+__all__ = ["Deploy", "deploy", "kafka", "stack"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -20,35 +17,3 @@ def pytest_runtest_makereport(
     report = yield
     show_logs(item, report)
     return report
-
-
-@pytest.fixture(scope="session")
-async def stack() -> AsyncIterator[Stack]:
-    async with session_stack() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-async def kafka(stack: Stack) -> AsyncIterator[KafkaIo]:
-    async with KafkaIo(stack.bootstrap_servers) as clients:
-        yield clients
-
-
-@pytest.fixture
-async def deploy(
-    stack: Stack, kafka: KafkaIo, tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[Deploy]:
-    """Makes a deployment: `await deploy(partitions=2, META_STRATEGY_ALPHA="0.5")`."""
-    deployments = request.node.stash.setdefault(DEPLOYMENTS, [])
-    async with AsyncExitStack() as cleanup:
-
-        async def make(*, partitions: int = 2, topics: bool = True, **settings: str) -> Deployment:
-            deployment = await cleanup.enter_async_context(
-                Deployment(stack, kafka, tmp_path, partitions=partitions, **settings)
-            )
-            deployments.append(deployment)
-            if topics:
-                await deployment.create_topics()
-            return deployment
-
-        yield make
