@@ -24,9 +24,9 @@ from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
 from consumer.store.snapshot import Snapshot, load_snapshot
 from consumer.store.table import TableReader
 from consumer.store.view_sync import ViewSync
-from consumer.stream.assignment import Session
 from consumer.stream.log_reader import LogReader
 from consumer.stream.partition import InputTopics
+from consumer.stream.session import Session
 from consumer.stream.topics import check_topics
 from consumer.tables import WholeTable
 from consumer.telemetry import logs
@@ -265,6 +265,7 @@ class Worker:
             start=settings.kafka_start,
             make_work=make_work,
             on_skipped=self._note_skipped,
+            on_committed=self._metrics.transactions("committed").inc,
         )
         await self._session.run(stop)
 

@@ -11,7 +11,8 @@ from consumer.settings import Settings
 from consumer.store.eviction import eviction_problem
 from consumer.store.keys import PartitionKeys
 from consumer.store.redis_view import BULK_TIMEOUT_S, RedisClient, connect
-from consumer.stream.topics import admin_client, check_topics, topic_configs
+from consumer.stream.clients import admin_client
+from consumer.stream.topics import check_topics, topic_configs
 
 
 class Finding(NamedTuple):

@@ -23,17 +23,17 @@ from consumer.settings import Settings
 from consumer.store.keys import PartitionKeys
 from consumer.store.redis_view import BULK_TIMEOUT_S, connect
 from consumer.store.table import TableReader
+from consumer.stream.clients import admin_client
 from consumer.stream.dense_producer import DenseProducer, partition_of
-from consumer.stream.groups import commit_offsets, committed_offsets, has_members
+from consumer.stream.groups import commit_offsets, has_members
 from consumer.stream.log_reader import LogReader
+from consumer.stream.ownership import final_offsets
 from consumer.stream.topics import (
-    admin_client,
     check_topics,
     create_topics,
     log_bounds,
     partition_counts,
 )
-from consumer.stream.transaction import TransactionalSink
 from consumer.table_commands import rebuild_table
 from consumer.wire import LoggedDecision, with_table_offset
 
@@ -209,7 +209,6 @@ async def migrate(
         connection, new.topics, partitions=migration.partitions, replication=None
     )
     await _until_usable(migration)
-    await _shut_out(migration)
     counts = _Counts()
     async with AsyncExitStack() as stack:
         # one that reads nothing: an answer to it waits behind no fetch
@@ -269,18 +268,6 @@ def _logs(topic: str, partitions: int) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in range(partitions)]
 
 
-async def _shut_out(migration: Migration) -> None:
-    """End what a dead worker left open, so that offsets and logs are final."""
-    settings = migration.old
-    if settings.kafka_processing_guarantee != "exactly_once":
-        return
-    for number in range(migration.counts[settings.kafka_signals_topic]):
-        signals = TopicPartition(settings.kafka_signals_topic, number)
-        sink = TransactionalSink(settings.connection, settings.kafka_group_id, signals)
-        await sink.start()
-        await sink.stop()
-
-
 async def _open(
     migration: Migration, stack: AsyncExitStack, ends: LogReader, counts: _Counts
 ) -> list[_OldPartition]:
@@ -293,7 +280,7 @@ async def _open(
             old.kafka_signals_topic,
         )
     )
-    committed = await committed_offsets(
+    committed = await final_offsets(
         old.connection,
         old.kafka_group_id,
         [log for log in [*trades, *signals] if log.partition < there[log.topic]],

@@ -201,7 +201,6 @@ class PartitionServing:
         shared.pipeline.advance(self.state, ends[0])
         self._opened.end_step()
         metrics = shared.metrics
-        metrics.transactions("committed").inc()
         took_s = time.perf_counter() - self._received_at
         now_ms = shared.clock.now_ms()
         decided = step.decided

@@ -16,8 +16,9 @@ from consumer.settings import Settings
 from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
 from consumer.store.snapshot import load_snapshot
 from consumer.store.table import TableReader
-from consumer.stream.groups import committed_offsets, has_members
+from consumer.stream.groups import has_members
 from consumer.stream.log_reader import LogReader
+from consumer.stream.ownership import final_offsets
 from consumer.stream.topics import check_topics
 
 
@@ -133,7 +134,7 @@ async def rebuild_table(
     async with _view(settings) as (view, partitions):
         await _refuse_while_served(settings)
         trades = [TopicPartition(settings.kafka_trade_closed_topic, n) for n in range(partitions)]
-        committed = await committed_offsets(settings.connection, settings.kafka_group_id, trades)
+        committed = await final_offsets(settings.connection, settings.kafka_group_id, trades)
         lines = []
         for number, trades_log in enumerate(trades):
             decisions_log = TopicPartition(settings.kafka_decisions_topic, number)

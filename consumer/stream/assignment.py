@@ -1,239 +1,196 @@
-"""A membership in the consumer group: a rebalance opens and closes partitions."""
+"""What the group gave to this worker, from then until it takes it away."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
-from consumer.stream.partition import InputTopics, Partition, PartitionWork
-from consumer.stream.transaction import AtLeastOnceSink, Sink, TransactionalSink, stop_within
+from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.stream.ownership import final_offsets
+from consumer.stream.partition import Partition
+from consumer.stream.transaction import SLOW_COMMIT_S, Sink
 
-_START_TIMEOUT_S = 30.0
-_SESSION_TIMEOUT_MS = 10_000
-_HEARTBEAT_MS = 2_000
-_REBALANCE_TIMEOUT_MS = 30_000
-_POLL_MS = 1_000
-_LONGEST_READ_REST_S = 0.015
-"""Between two answers of the broker while records come, else each record is a request: a quarter
-of what a commit takes, this at most."""
-_NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is no dead member
-_FETCH_WAIT_MS = 25
-"""Longest time the broker holds an empty answer back. While it does, partitions that were not
-asked for wait too, so it bounds how long a lone signal lies; below, idling costs too much."""
-_REVOKE_TIMEOUT_S = 3.0
-"""For the batches in hand when partitions are taken away, or at a stop."""
-_LEAVE_TIMEOUT_S = 1.5
-_PROBE_TIMEOUT_S = 2.0
-_POSITION_TIMEOUT_S = 0.1
-_COMMITS_AT_ONCE = 4
-"""Transactions under way at once in a worker. Each costs the same whatever its size: above a
-few, more of them only make batches smaller and everybody later; with one, its wait is idle."""
+_ASK_TIMEOUT_S = 10.0
+_MAX_RECORDS = 1_000
+"""Records of a transaction: some 30 ms of work, above which larger ones save little and answer
+late."""
+_LEAST_SHARE = 16
+"""Records a partition may always add, however many have some."""
+_REST_S = 0.2  # between two looks whether waiting records may be worked off
+_CLOSE_TIMEOUT_S = 1.0
 
 
-class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
-    """One membership, from joining the group to leaving it.
+class Assignment:
+    """Partitions that are opened together and served by one transaction after the other.
 
     Args:
         connection: How to reach Kafka.
-        topics: Names of the input topics.
-        group_id: Consumer group, and prefix of the transactional ids.
-        guarantee: Whether a batch is sent exactly once or at least once.
+        consumer: Of the session; it is asked where logs begin and end.
+        group_id: Consumer group.
+        make_sink: Gives a new sink, of an owner that never was.
+        partitions: What was assigned.
         start: Where a group without offsets starts in `signals`.
-        make_work: Gives what is done with a partition's records.
-        on_skipped: Told topic and count of records deleted before they were read.
+        on_skipped: Told topic and count of records that retention deleted before they were read.
+        on_committed: Called after each transaction.
+        wake: Set when records came in.
     """
 
     def __init__(
         self,
         connection: KafkaConnection,
-        topics: InputTopics,
+        consumer: AIOKafkaConsumer,
         *,
         group_id: str,
-        guarantee: Literal["exactly_once", "at_least_once"],
+        make_sink: Callable[[], Sink],
+        partitions: Iterable[Partition],
         start: Literal["earliest", "latest"],
-        make_work: Callable[[int], PartitionWork],
         on_skipped: Callable[[str, int], None],
+        on_committed: Callable[[], None],
+        wake: asyncio.Event,
     ) -> None:
+        self.partitions = {partition.number: partition for partition in partitions}
+        self.last_commit_s = 0.0
+        """How long the last transaction took [s]."""
         self._connection = connection
-        self._topics = topics
+        self._consumer = consumer
         self._group_id = group_id
-        self._guarantee = guarantee
+        self._make_sink = make_sink
+        self._sink = make_sink()
         self._start: Literal["earliest", "latest"] = start
-        self._make_work = make_work
         self._on_skipped = on_skipped
-        self.partitions: dict[int, Partition] = {}
-        self.is_member = False
-        """Whether the group has given an assignment, possibly an empty one, that still holds."""
-        self._is_started = False
-        self._commits = asyncio.Semaphore(_COMMITS_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.consumer = AIOKafkaConsumer(
-            **connection.options(),
-            group_id=group_id,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            # the only one of the client's that gives both topics' partition N to one member
-            partition_assignment_strategy=[RangePartitionAssignor],
-            session_timeout_ms=_SESSION_TIMEOUT_MS,
-            heartbeat_interval_ms=_HEARTBEAT_MS,
-            rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
-            max_poll_interval_ms=_NEVER_MS,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=1 << 20,
-        )
+        self._on_committed = on_committed
+        self._wake = wake
+        self._is_stopped = False
+        self._committed: dict[TopicPartition, int] = {}
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Be a member until `stop` is set.
+    def stop(self) -> None:
+        """Let `run` end after the transaction in hand."""
+        self._is_stopped = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Open, then work off records until stopped; the transaction in hand is finished first.
+
+        What it raises leaves the transaction in hand invisible: the next owner reads it again.
 
         Raises:
-            FencedError, TransientError: Everything was given up; a new session may join.
+            FencedError, TransientError: Give everything up and join anew.
             RefusedError: The servers hold what does not fit.
         """
-        stopped = asyncio.create_task(stop.wait())
-        reading: asyncio.Task[None] | None = None
+        lives: list[asyncio.Task[None]] = []
         try:
-            await self._join()
-            reading = asyncio.create_task(self._read())
-            reading.add_done_callback(self._ended)
-            waited: set[asyncio.Future[Any]] = {stopped, self._failed}
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed.done():
-                self._failed.result()
+            lives = await self._open()
+            while not self._is_stopped:
+                for life in lives:
+                    if life.done():
+                        life.result()  # never returns by itself: raises why it ended
+                await self._serve()
         finally:
-            stopped.cancel()
-            if reading is not None:
-                reading.cancel()
-            await self._close_partitions()
-            self.is_member = False
-            await stop_within(self.consumer, _LEAVE_TIMEOUT_S)
-            if self._failed.done() and not self._failed.cancelled():
-                self._failed.exception()  # it was raised above, or the first failure was
+            with contextlib.suppress(Exception):
+                await asyncio.gather(*(p.close(_CLOSE_TIMEOUT_S) for p in self._all))
+            for life in lives:
+                life.cancel()
+            if lives:
+                await asyncio.wait(lives)
+            await self._sink.stop()
 
-    async def _join(self) -> None:
-        self.consumer.subscribe([self._topics.signals, self._topics.trades], listener=self)
+    @property
+    def _all(self) -> Iterable[Partition]:
+        return self.partitions.values()
+
+    # Opening, in this order and no other: former owners are shut out, their offsets are read,
+    # the partitions are claimed, the state is brought up to date, records are let in
+
+    async def _open(self) -> list[asyncio.Task[None]]:
+        logs = [log for p in self._all for log in (p.signals, p.trades)]
+        if not logs:
+            return []
+        await self._sink.start()
         try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                await self.consumer.start()
-            self._is_started = True
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                first = await self._consumer.beginning_offsets(logs)
+                last = await self._consumer.end_offsets(logs)
         except (KafkaError, TimeoutError, OSError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-
-    async def _read(self) -> None:
-        """Hand records to their partitions as they come.
-
-        The client asks a broker for nothing while it holds records of any of its partitions: what
-        was read must never stay with the client, or the busiest partition holds up all others.
-        """
-        while True:
-            try:
-                found = await self.consumer.getmany(timeout_ms=_POLL_MS)
-            except NoOffsetForPartitionError:
-                continue  # not open yet: opening seeks to where it goes on
-            except OffsetOutOfRangeError as error:
-                raise TransientError(
-                    f"records were deleted before they were read: {error}"
-                ) from error
-            except KafkaError as error:
-                raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-            for log, records in found.items():
-                if partition := self.partitions.get(log.partition):
-                    partition.receive(log, records)
-            if found:
-                await asyncio.sleep(self._read_rest_s())
-
-    def _read_rest_s(self) -> float:
-        commit_s = max((p.last_commit_s for p in self.partitions.values()), default=0.0)
-        return min(_LONGEST_READ_REST_S, commit_s / 4)
-
-    # Rebalances. The client only logs what these raise, calls them with its heartbeat stopped, and
-    # reads on meanwhile: so the first is no coroutine and its first act is to hold the records
-    # back, and neither lets an error out.
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Open what the group assigned; each partition in a task of its own."""
-        assigned = list(assigned)
-        self.consumer.pause(*assigned)
-        for number in sorted({partition.partition for partition in assigned}):
-            partition = Partition(
-                number,
-                self.consumer,
-                self._topics,
-                make_sink=partial(self._make_sink, number),
-                work=self._make_work(number),
-                start=self._start,
-                on_skipped=self._on_skipped,
-                commits=self._commits,
+        committed = await final_offsets(self._connection, self._group_id, logs)
+        self._committed = {
+            log: self._start_of(log, committed[log], first[log], last[log]) for log in logs
+        }
+        await self._claim()
+        lives = [
+            asyncio.create_task(
+                p.run(self._committed[p.signals], self._committed[p.trades], first[p.trades]),
+                name=f"partition {p.number}",
             )
-            self.partitions[number] = partition
-            task = asyncio.create_task(partition.run(), name=f"partition {number}")
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
-        self.is_member = True
+            for p in self._all
+        ]
+        for life in lives:
+            life.add_done_callback(lambda _: self._wake.set())
+        return lives
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
-        """Close everything: this client's rebalances take all partitions away."""
-        self.is_member = False
-        await self._close_partitions()
+    def _start_of(self, log: TopicPartition, committed: int | None, first: int, last: int) -> int:
+        if committed is None:
+            return first if self._start == "earliest" else last
+        if committed > last:
+            raise RefusedError(
+                f"{log.topic}-{log.partition}: the group stands at offset {committed}, "
+                f"the log ends at {last}: was the topic made anew? Use another KAFKA_GROUP_ID and "
+                "run `meta-strategy qtable rebuild`"
+            )
+        if committed < first:
+            self._on_skipped(log.topic, first - committed)
+            return first
+        return committed
 
-    def _make_sink(self, number: int) -> Sink:
-        signals = TopicPartition(self._topics.signals, number)
-        if self._guarantee == "exactly_once":
-            return TransactionalSink(self._connection, self._group_id, signals)
-        return AtLeastOnceSink(self._connection, self._group_id, signals, self.consumer)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) and not self._failed.done():
-            self._failed.set_exception(error)
-
-    async def _close_partitions(self) -> None:
-        for partition in self.partitions.values():
-            partition.stop()
-        tasks = set(self._tasks)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_REVOKE_TIMEOUT_S)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_LEAVE_TIMEOUT_S)
-        self.partitions.clear()
-
-    # What an operator is told
-
-    async def lags(self) -> dict[TopicPartition, int]:
-        """Count the records of each open partition that were not worked off yet."""
-        found = {}
-        for number, partition in list(self.partitions.items()):
-            if not partition.is_open:
-                continue
-            for topic in (self._topics.signals, self._topics.trades):
-                log = TopicPartition(topic, number)
-                end = self.consumer.highwater(log)
-                try:
-                    async with asyncio.timeout(_POSITION_TIMEOUT_S):
-                        # the client's own position: it is behind the markers of transactions, too
-                        position = await self.consumer.position(log)
-                except (KafkaError, TimeoutError):
-                    continue  # taken away meanwhile
-                if end is not None:
-                    found[log] = max(0, end - position) + partition.waiting(log)
-        return found
-
-    async def probe(self) -> str | None:
-        """Ask Kafka for its topics; say what is wrong, None when nothing is."""
-        if not self._is_started:
-            return "not connected yet"
+    async def _claim(self) -> None:
+        """Name the sink's owner beside the offsets; the group refuses it to a former member."""
+        named = {log: (offset, self._sink.owner) for log, offset in self._committed.items()}
         try:
-            async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                await self.consumer.topics()
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                await self._consumer.commit(named)
         except (KafkaError, TimeoutError, OSError) as error:
-            return f"does not answer: {error or type(error).__name__}"
-        return None
+            raise FencedError(
+                f"the partitions are not ours: {error or type(error).__name__}"
+            ) from error
+
+    # Serving
+
+    async def _serve(self) -> None:
+        busy = [p for p in self._all if p.has_work]
+        if not busy:
+            self._wake.clear()
+            # records that may not be worked off now are looked at again without being woken
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REST_S):
+                    await self._wake.wait()
+            return
+        share = max(_LEAST_SHARE, _MAX_RECORDS // len(busy))
+        works = [p.work_off(share) for p in busy]
+        offsets = {log: offset for work in works for log, offset in work.offsets.items()}
+        started = time.perf_counter()
+        ends = await self._sink.publish([b for work in works for b in work.batches], offsets)
+        self.last_commit_s = time.perf_counter() - started
+        self._committed.update(offsets)
+        self._on_committed()
+        position = 0
+        for partition, work in zip(busy, works, strict=True):
+            partition.committed(ends[position : position + len(work.batches)])
+            position += len(work.batches)
+        if self.last_commit_s > SLOW_COMMIT_S:
+            await self._recycle()
+
+    async def _recycle(self) -> None:
+        """Become a new owner, so that no delayed request of the old one can decide anything."""
+        await self._sink.stop()
+        self._sink = self._make_sink()
+        await self._sink.start()
+        found = await final_offsets(self._connection, self._group_id, self._committed)
+        for log, offset in self._committed.items():
+            if found[log] != offset:
+                raise FencedError(f"{log}: committed {offset}, found {found[log]}: not by us")
+        await self._claim()

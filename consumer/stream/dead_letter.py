@@ -10,9 +10,9 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import RefusedError, TransientError
+from consumer.stream.clients import admin_client, stop_within
 from consumer.stream.log_reader import LogReader
-from consumer.stream.topics import admin_client, log_bounds, partition_counts
-from consumer.stream.transaction import stop_within
+from consumer.stream.topics import log_bounds, partition_counts
 
 _TIMEOUT_S = 30.0
 

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from consumer.connection import KafkaConnection
 from consumer.errors import RefusedError, TransientError
-from consumer.stream.transaction import stop_within
+from consumer.stream.clients import stop_within
 
 _IN_FLIGHT = 2_000
 """Records sent before their acknowledgements are looked at: a few batches, a few megabytes."""

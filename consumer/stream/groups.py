@@ -1,15 +1,14 @@
 """What the consumer group has done, seen from outside."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.topics import admin_client
-from consumer.stream.transaction import stop_within
+from consumer.stream.clients import admin_client, stop_within
 
 _TIMEOUT_S = 30.0
 
@@ -22,25 +21,6 @@ async def has_members(connection: KafkaConnection, group_id: str) -> bool:
                 if state not in {"Empty", "Dead", ""}:
                     return True
     return False
-
-
-async def committed_offsets(
-    connection: KafkaConnection, group_id: str, partitions: Sequence[TopicPartition]
-) -> Mapping[TopicPartition, int]:
-    """Give the group's offsets; a partition without one is left out.
-
-    Raises:
-        TransientError: Kafka does not answer.
-    """
-    async with admin_client(connection) as admin:
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                found = await admin.list_consumer_group_offsets(
-                    group_id, partitions=list(partitions)
-                )
-        except (KafkaError, TimeoutError) as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-    return {p: o.offset for p, o in found.items() if o.offset >= 0}
 
 
 async def commit_offsets(

@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.transaction import stop_within
+from consumer.stream.clients import stop_within
 
 _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""

@@ -1,30 +1,18 @@
-"""The life of one partition: open, work off batch by batch, close."""
+"""One partition of both input topics: opened, read into its inboxes, worked off."""
 
 import asyncio
-import contextlib
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from consumer.errors import RefusedError, TransientError
-from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Sink
+from consumer.stream.transaction import Batch
 
-_ASK_TIMEOUT_S = 10.0
-_MAX_RECORDS = 1_000
-"""Records of a batch: some 30 ms of work, above which larger batches save little and answer late."""
-_REST_S = 0.2  # between two looks whether waiting records may be worked off
-_LONGEST_REST_S = 0.02
-"""A partition rests after a commit for as long as the commit took, this at most. A transaction
-costs worker and broker the same whatever its size; without a rest their number grows until the
-machine is full, and everybody waits. A signal that comes to a rested partition waits for nothing."""
-_INBOX_FULL = 4 * _MAX_RECORDS
-_INBOX_LOW = _MAX_RECORDS
+_INBOX_FULL = 4_000
+_INBOX_LOW = 1_000
 """Records that wait in memory: enough to work on while more are fetched, some megabytes at most."""
 
 
@@ -75,18 +63,23 @@ class PartitionWork(Protocol):
         """Finish what is worth finishing; the partition is given up."""
 
 
+class Work(NamedTuple):
+    """What a partition adds to a transaction."""
+
+    batches: Sequence[Batch]
+    offsets: dict[TopicPartition, int]
+    """Where the group goes on after it."""
+
+
 class Partition:
     """One partition of both input topics, from its assignment to its end.
 
     Args:
         number: Which partition.
-        consumer: Of the whole session; its records of this partition are read here alone.
+        consumer: Of the whole session.
         topics: Names of the input topics.
-        make_sink: Gives a new sink; called at each opening.
         work: What is done with the records.
-        start: Where a group without offsets starts in `signals`.
-        on_skipped: Told topic and count of records that retention deleted before they were read.
-        commits: How many partitions of the worker may be in a transaction at once.
+        on_records: Called when records came in.
     """
 
     def __init__(
@@ -95,110 +88,54 @@ class Partition:
         consumer: AIOKafkaConsumer,
         topics: InputTopics,
         *,
-        make_sink: Callable[[], Sink],
         work: PartitionWork,
-        start: Literal["earliest", "latest"],
-        on_skipped: Callable[[str, int], None],
-        commits: asyncio.Semaphore,
+        on_records: Callable[[], None],
     ) -> None:
         self.number = number
-        self.work = work
         self.is_open = False
+        self.signals = TopicPartition(topics.signals, number)
+        self.trades = TopicPartition(topics.trades, number)
+        self._work = work
         self._consumer = consumer
-        self._signals = TopicPartition(topics.signals, number)
-        self._trades = TopicPartition(topics.trades, number)
-        self._make_sink = make_sink
-        self._sink = make_sink()
-        self._start: Literal["earliest", "latest"] = start
-        self._on_skipped = on_skipped
-        self._commits = commits
-        self._is_stopped = False
-        self._rest_until = 0.0
-        self.last_commit_s = 0.0
-        """How long its last transaction took [s]."""
-        self._wake = asyncio.Event()
+        self._on_records = on_records
         self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
-            self._signals: deque(),
-            self._trades: deque(),
+            self.signals: deque(),
+            self.trades: deque(),
         }
         self._held_back: set[TopicPartition] = set()
 
-    def stop(self) -> None:
-        """Let `run` end after the batch in hand."""
-        self._is_stopped = True
-        self._wake.set()
+    async def run(self, signals_offset: int, trades_offset: int, first_trade: int) -> None:
+        """Open, then keep the view up to date until cancelled.
 
-    async def run(self) -> None:
-        """Open, then work off batches until stopped; the batch in hand is finished first.
-
-        What it raises leaves the batch in hand invisible: its next owner reads it again.
-
-        Raises:
-            FencedError, TransientError: Give everything up and join anew.
-            RefusedError: The servers hold what does not fit.
+        Args:
+            signals_offset: Where signals are read from.
+            trades_offset: Up to which offset the group has worked off closed trades.
+            first_trade: The oldest closed trade that is still there.
         """
-        background: asyncio.Task[None] | None = None
+        trades_offset = max(await self._work.open(trades_offset), first_trade)
+        background = asyncio.create_task(self._work.background())
         try:
-            starts = await self._open()
-            background = asyncio.create_task(self.work.background())
-            await self.work.settle()
-            self._begin(starts)
-            while not self._is_stopped:
-                if background.done():
-                    background.result()  # never returns by itself: raises why it ended
-                await self._serve()
+            await self._work.settle()
+            self._begin({self.signals: signals_offset, self.trades: trades_offset})
+            await background  # never returns by itself: raises why it ended
         finally:
             self.is_open = False
-            if background is not None:
-                with contextlib.suppress(Exception):
-                    await self.work.close(timeout_s=1.0)
-                background.cancel()
-                await asyncio.wait({background})
-            await self._sink.stop()
-
-    # Opening, in this order and no other
-
-    async def _open(self) -> dict[TopicPartition, int]:
-        await self._sink.start()  # shuts the former owner out: only now its offsets are final
-        try:
-            async with asyncio.timeout(_ASK_TIMEOUT_S):
-                partitions = [self._signals, self._trades]
-                first = await self._consumer.beginning_offsets(partitions)
-                last = await self._consumer.end_offsets(partitions)
-                committed = {p: await self._consumer.committed(p) for p in partitions}
-        except (KafkaError, TimeoutError) as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-        starts = {
-            p: self._start_of(p, committed[p], first[p], last[p])
-            for p in (self._signals, self._trades)
-        }
-        starts[self._trades] = max(await self.work.open(starts[self._trades]), first[self._trades])
-        return starts
+            background.cancel()
+            await asyncio.wait({background})
 
     def _begin(self, starts: dict[TopicPartition, int]) -> None:
         self.is_open = True
         for partition, offset in starts.items():  # no await in between: nothing else is received
             self._consumer.seek(partition, offset)
             self._consumer.resume(partition)
-        self._committed: dict[TopicPartition, int] = {}
 
-    def _start_of(
-        self, partition: TopicPartition, committed: int | None, first: int, last: int
-    ) -> int:
-        if committed is None:
-            return first if self._start == "earliest" else last
-        if committed > last:
-            raise RefusedError(
-                f"{partition.topic}-{partition.partition}: the group stands at offset {committed}, "
-                f"the log ends at {last}: was the topic made anew? Use another KAFKA_GROUP_ID and "
-                "run `meta-strategy qtable rebuild`"
-            )
-        if committed < first:
-            self._on_skipped(partition.topic, first - committed)
-            return first
-        return committed
+    async def close(self, timeout_s: float) -> None:
+        """Finish what is worth finishing; the partition is given up."""
+        if self.is_open:
+            self.is_open = False
+            await self._work.close(timeout_s)
 
-    # Serving
+    # Records
 
     def receive(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
         """Take records that were read; they wait here, and too many hold reading back.
@@ -212,11 +149,31 @@ class Partition:
         if len(inbox) >= _INBOX_FULL and partition not in self._held_back:
             self._consumer.pause(partition)
             self._held_back.add(partition)
-        self._wake.set()
+        self._on_records()
 
     def waiting(self, partition: TopicPartition) -> int:
         """Count the records of a topic that were read and not worked off yet."""
         return len(self._inboxes[partition])
+
+    @property
+    def has_work(self) -> bool:
+        """Whether records wait that may be worked off now."""
+        return self.is_open and bool(
+            (self._inboxes[self.signals] and self._work.accepts_signals)
+            or (self._inboxes[self.trades] and self._work.accepts_trades)
+        )
+
+    def work_off(self, room: int) -> Work:
+        """Work off the next records, `room` at most; `committed` follows, or nothing any more."""
+        trades = self._take(self.trades, room) if self._work.accepts_trades else []
+        room -= len(trades)
+        signals = self._take(self.signals, room) if self._work.accepts_signals else []
+        offsets = {
+            partition: records[-1].offset + 1
+            for partition, records in ((self.trades, trades), (self.signals, signals))
+            if records
+        }
+        return Work(self._work.step(trades, signals), offsets)
 
     def _take(self, partition: TopicPartition, room: int) -> list[ConsumerRecord]:
         inbox = self._inboxes[partition]
@@ -226,70 +183,6 @@ class Partition:
             self._held_back.discard(partition)
         return records
 
-    async def _serve(self) -> None:
-        if not self._has_work():
-            self._wake.clear()
-            # records that may not be worked off now are looked at again without being woken
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_REST_S):
-                    await self._wake.wait()
-            return
-        await self._rest()
-        async with self._commits:  # what comes in while it waits for its turn goes along
-            await self._work_off()
-
-    async def _rest(self) -> None:
-        """Let some records come together, unless there are enough for a whole batch."""
-        backlog = len(self._inboxes[self._signals]) + len(self._inboxes[self._trades])
-        rest_s = self._rest_until - time.perf_counter()
-        if rest_s > 0 and backlog < _MAX_RECORDS and not self._is_stopped:
-            await asyncio.sleep(rest_s)
-
-    def _has_work(self) -> bool:
-        return bool(
-            (self._inboxes[self._signals] and self.work.accepts_signals)
-            or (self._inboxes[self._trades] and self.work.accepts_trades)
-        )
-
-    async def _work_off(self) -> None:
-        trades = self._take(self._trades, _MAX_RECORDS) if self.work.accepts_trades else []
-        room = _MAX_RECORDS - len(trades)
-        signals = self._take(self._signals, room) if self.work.accepts_signals else []
-        if not trades and not signals:
-            return
-        batches = self.work.step(trades, signals)
-        offsets = {
-            partition: records[-1].offset + 1
-            for partition, records in ((self._trades, trades), (self._signals, signals))
-            if records
-        }
-        await self._publish(batches, offsets)
-
-    async def _publish(
-        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
-    ) -> None:
-        started = time.perf_counter()
-        ends = await self._sink.publish(batches, offsets)
-        self._committed.update(offsets)
-        self.work.committed(ends)
-        ended = time.perf_counter()
-        self.last_commit_s = ended - started
-        self._rest_until = ended + min(_LONGEST_REST_S, self.last_commit_s)
-        if self.last_commit_s > SLOW_COMMIT_S:
-            await self._recycle()
-
-    async def _recycle(self) -> None:
-        """Take a new epoch, so that no delayed request of the old one can decide anything."""
-        await self._sink.stop()
-        self._sink = self._make_sink()
-        await self._sink.start()
-        try:
-            async with asyncio.timeout(_ASK_TIMEOUT_S):
-                for partition, offset in self._committed.items():
-                    found = await self._consumer.committed(partition)
-                    if found != offset:
-                        raise TransientError(
-                            f"{partition}: committed {offset}, found {found}: somebody else did"
-                        )
-        except (KafkaError, TimeoutError) as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+    def committed(self, ends: Sequence[int | None]) -> None:
+        """Take note that the work is visible; `ends` as Sink.publish gives them."""
+        self._work.committed(ends)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
@@ -11,29 +11,11 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.errors import RefusedError, TransientError
-from consumer.stream.transaction import stop_within
+from consumer.stream.clients import admin_client, stop_within
 
 _TIMEOUT_S = 30.0
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 """The memory of the system: never compacted, never deleted (contract, section 1)."""
-
-
-@contextlib.asynccontextmanager
-async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Connect an admin client.
-
-    Raises:
-        TransientError: Kafka does not answer.
-    """
-    client = AIOKafkaAdminClient(**connection.options())
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            await client.start()
-        yield client
-    except (KafkaError, TimeoutError, OSError) as error:
-        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-    finally:
-        await client.close()
 
 
 async def partition_counts(

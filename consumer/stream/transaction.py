@@ -15,21 +15,22 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 from aiokafka.producer import sender
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, TransientError
+from consumer.stream.clients import stop_within
+from consumer.stream.ownership import TRANSACTION_TIMEOUT_MS, new_owner
 
 START_TIMEOUT_S = 30.0
 """Longest wait for a producer id: the client itself tries for ever."""
 COMMIT_TIMEOUT_S = 10.0
-"""Longest transaction: over it, its fate is unknown and the partition is given up."""
+"""Longest transaction: over it, its fate is unknown and everything is given up."""
 SLOW_COMMIT_S = 1.0
 """From here a request of this commit may still be under way and decide a later transaction of the
 same epoch (KAFKA-17754): a new epoch shuts it out."""
 _STOP_TIMEOUT_S = 2.0
 _RETRY_BACKOFF_MS = 2  # the default of 100 ms is longer than the whole transaction
-_TRANSACTION_TIMEOUT_MS = 20_000  # above COMMIT_TIMEOUT_S, so that no fate is decided behind us
 _MAX_BATCH_BYTES = 900_000  # a broker's limit is 1 MiB, overhead included
 
 # The first request of a transaction is refused until the broker has written the markers of the one
@@ -57,10 +58,14 @@ class Batch(NamedTuple):
 
 
 class Sink(Protocol):
-    """Sends what a batch leads to; of one partition, used by one task."""
+    """Sends what the batches of a worker's partitions lead to; used by one task."""
+
+    @property
+    def owner(self) -> str:
+        """The transactional id it commits with; empty when its transactions are none."""
 
     async def start(self) -> None:
-        """Get ready; from here on no earlier owner can commit anything.
+        """Get ready.
 
         Raises:
             TransientError: Kafka did not answer in time.
@@ -76,7 +81,7 @@ class Sink(Protocol):
             was spread over partitions.
 
         Raises:
-            FencedError: Somebody else owns the partition now, or it took too long.
+            FencedError: Somebody else owns a partition now, or it took too long.
             TransientError: Kafka did not answer in time; it is unknown what is visible.
         """
 
@@ -87,10 +92,10 @@ class Sink(Protocol):
 class _ProducerSink:
     """What both guarantees share: one producer, ready-made record batches."""
 
-    def __init__(self, connection: KafkaConnection, group_id: str, client_id: str) -> None:
+    def __init__(self, connection: KafkaConnection, group_id: str) -> None:
         self._connection = connection
         self._group_id = group_id
-        self._client_id = client_id
+        self._client_id = new_owner(group_id)
         self._producer: AIOKafkaProducer | None = None
 
     def _options(self) -> dict[str, Any]:
@@ -180,34 +185,23 @@ class _ProducerSink:
         return ends
 
 
-async def stop_within(client: Any, timeout_s: float) -> None:
-    """Stop a client that may be stuck; when the time is over it is left to the end of the loop."""
-    stopping = asyncio.ensure_future(client.stop())
-    done, _ = await asyncio.wait({stopping}, timeout=timeout_s)
-    if not done:
-        stopping.cancel()
-    elif not stopping.cancelled():
-        # a client that was fenced reports it again when it is stopped
-        with contextlib.suppress(KafkaError, AssertionError, OSError):
-            stopping.result()
-
-
 class TransactionalSink(_ProducerSink):
-    """Exactly once: outputs and offsets in one transaction.
+    """Exactly once: outputs and offsets of all batches in one transaction.
 
-    The transactional id belongs to the partition, not to the worker: this client sends no group
-    generation with its offsets, so only the epoch of a shared id shuts a former owner out.
+    This client sends no generation of the group with its offsets. What shuts a former owner out is
+    its id, which it leaves beside each offset: see `ownership`.
     """
 
-    def __init__(self, connection: KafkaConnection, group_id: str, signals: TopicPartition) -> None:
-        # every owner of the partition, and whoever has to shut owners out, must use the same
-        super().__init__(connection, group_id, f"{group_id}-{signals.topic}-{signals.partition}")
+    @property
+    def owner(self) -> str:
+        """See Sink."""
+        return self._client_id
 
     def _options(self) -> dict[str, Any]:
         return {
             **super()._options(),
             "transactional_id": self._client_id,
-            "transaction_timeout_ms": _TRANSACTION_TIMEOUT_MS,
+            "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
         }
 
     async def publish(
@@ -215,11 +209,12 @@ class TransactionalSink(_ProducerSink):
     ) -> Sequence[int | None]:
         """Send batches and offsets in one transaction; see Sink."""
         producer = self._started
+        named = {p: OffsetAndMetadata(offset, self._client_id) for p, offset in offsets.items()}
         with _kafka_errors_translated(self._client_id):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await producer.begin_transaction()
                 ends = await self._send(batches)
-                await producer.send_offsets_to_transaction(dict(offsets), self._group_id)
+                await producer.send_offsets_to_transaction(named, self._group_id)
                 await producer.commit_transaction()
         return ends
 
@@ -230,14 +225,12 @@ class AtLeastOnceSink(_ProducerSink):
     A former owner is shut out by the group: it refuses offsets of an old generation.
     """
 
+    owner = ""
+
     def __init__(
-        self,
-        connection: KafkaConnection,
-        group_id: str,
-        signals: TopicPartition,
-        consumer: AIOKafkaConsumer,
+        self, connection: KafkaConnection, group_id: str, consumer: AIOKafkaConsumer
     ) -> None:
-        super().__init__(connection, group_id, f"{group_id}-{signals.topic}-{signals.partition}")
+        super().__init__(connection, group_id)
         self._consumer = consumer
 
     async def publish(
