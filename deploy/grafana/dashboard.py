@@ -1,7 +1,7 @@
 """Writes the Grafana dashboard of the worker; run it after every change of a metric.
 
 The dashboard is code, so that a renamed metric is a failing test and not an empty panel:
-`tests/unit/test_deploy.py` compares the committed JSON with what this file builds, and
+`tests/deploy/test_deploy.py` compares the committed JSON with what this file builds, and
 `deploy/grafana/verify.py` runs every expression against a real Prometheus.
 
 The SDK is needed to write the file, not to run anything, and is no dependency of the project:

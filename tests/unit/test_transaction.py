@@ -5,7 +5,7 @@ import inspect
 import aiokafka
 from aiokafka.producer import sender
 
-from consumer.stream import transaction
+from consumer.stream import ownership, transaction
 
 
 def test_the_clients_wait_between_transactions_is_the_constant_that_is_set() -> None:
@@ -17,5 +17,5 @@ def test_the_clients_wait_between_transactions_is_the_constant_that_is_set() -> 
 
 def test_no_transaction_outlives_its_time_at_the_broker() -> None:
     """Else its fate would be decided behind the worker's back while it still waits."""
-    assert transaction.COMMIT_TIMEOUT_S * 1000 < transaction._TRANSACTION_TIMEOUT_MS
+    assert transaction.COMMIT_TIMEOUT_S * 1000 < ownership.TRANSACTION_TIMEOUT_MS
     assert transaction.SLOW_COMMIT_S < transaction.COMMIT_TIMEOUT_S
