@@ -97,7 +97,7 @@ class Decider:
         self.selector = selector
         self.policy_version = selector.version(detector, seed)
         self._seed = seed
-        self._max_signal_age_ms = max_signal_age_ms
+        self.max_signal_age_ms = max_signal_age_ms
 
     def decide(
         self, signal: Signal, state: PartitionState, *, now_ms: int, degraded: bool
@@ -115,12 +115,31 @@ class Decider:
         if state.knows_decision(account, decision_id):
             return None
         age_ms = now_ms - signal.ts
-        if 0 < self._max_signal_age_ms < age_ms:
+        if 0 < self.max_signal_age_ms < age_ms:
             raise BadMessageError(
                 DeadLetterCode.STALE_SIGNAL,
-                f"ts: is {age_ms / 1000:.1f} s old, at most {self._max_signal_age_ms / 1000:g} s "
+                f"ts: is {age_ms / 1000:.1f} s old, at most {self.max_signal_age_ms / 1000:g} s "
                 "are accepted",
             )
+        decision = self.make(signal, state, decision_id, now_ms=now_ms, degraded=degraded)
+        state.admit(decision.remembered(), is_exploration=decision.is_exploration)
+        return decision
+
+    def make(
+        self,
+        signal: Signal,
+        state: PartitionState,
+        decision_id: str,
+        *,
+        now_ms: int,
+        degraded: bool,
+    ) -> Decision:
+        """Make the decision of a signal from a state, which stays as it is.
+
+        Raises:
+            BadMessageError: `invalid_levels`.
+        """
+        account = signal.account or DEFAULT_ACCOUNT
         market = signal.market
         regime = self.detector.detect_regime(market)
         choice = self.selector.choose(
@@ -132,7 +151,7 @@ class Decider:
             atr=market.atr,
         )
         profile = self.selector.profiles[choice.arm]
-        decision = Decision(
+        return Decision(
             decision_id,
             account,
             signal,
@@ -144,5 +163,3 @@ class Decider:
             state.position.trades,
             degraded,
         )
-        state.admit(decision.remembered(), is_exploration=decision.is_exploration)
-        return decision

@@ -9,11 +9,11 @@ from consumer.errors import BadMessageError
 from consumer.learn import learn
 from consumer.ports import Record
 from consumer.wire import (
+    DecisionEncoder,
     OutRecord,
     decode_signal,
     decode_trade,
     encode_dead_letter,
-    encode_decision,
 )
 from schemas import TradeClosed
 
@@ -50,8 +50,7 @@ class Pipeline:
 
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
-        self._policy = decider.selector.policy.name
-        self._version = decider.policy_version
+        self._encoder = DecisionEncoder(decider.selector.policy.name, decider.policy_version)
 
     def step(
         self,
@@ -99,7 +98,7 @@ class Pipeline:
             step.repeated.append(record)
             return
         step.decided.append(decision)
-        step.decisions.append(encode_decision(decision, record, self._policy, self._version))
+        step.decisions.append(self._encoder.encode(decision, record))
 
     @staticmethod
     def _refuse(step: Step, record: Record, error: BadMessageError, now_ms: int) -> None:

@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from consumer.connection import KafkaConnection, TopicNames
+from consumer.decide import Decider
 from consumer.domain.partition_state import FoldSettings
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
@@ -269,6 +270,16 @@ class Settings(BaseSettings):
             candidate_rule=self.meta_strategy_candidates,
             default_strategy=self.default_strategy,
             enabled=self.meta_strategy_enabled,
+        )
+
+    @property
+    def decider(self) -> Decider:
+        """What decides signals."""
+        return Decider(
+            self.detector,
+            self.selector,
+            seed=self.meta_strategy_seed,
+            max_signal_age_ms=round(self.meta_strategy_max_signal_age_s * 1000),
         )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar, cast
 
 import orjson
 from pydantic import Field, ValidationError
@@ -19,6 +19,7 @@ from schemas import (
     Message,
     Side,
     Signal,
+    StrategyProfile,
     TradeClosed,
     format_time_ms,
 )
@@ -29,6 +30,12 @@ Headers = Sequence[tuple[str, bytes]]
 _MAX_ENVELOPE_BYTES = 880_000
 """Room for key and headers of a dead letter: with 64 KiB of value it fits the broker's usual limit
 of 1 MiB a record, and a record that cannot be sent would stop its partition."""
+
+_HEADER_OVERHEAD_BYTES = 2
+"""The lengths of name and content take as much at least; there are few headers where they are more."""
+
+_MAX_TRACE_BYTES = 256
+"""W3C's own is 55 bytes, later ones may be longer; a record's worth would not fit into a decision."""
 
 M = TypeVar("M", bound=Message)
 
@@ -90,7 +97,8 @@ def _decode(record: Record, model: type[M]) -> M:
             f"schema_version: is {version}, the newest known is {SCHEMA_VERSION}",
         )
     try:
-        return model.model_validate(content)
+        # what model_validate does, without its further arguments
+        return cast(M, model.__pydantic_validator__.validate_python(content))
     except ValidationError as error:
         raise BadMessageError(DeadLetterCode.INVALID_MESSAGE, one_line(error)) from None
 
@@ -126,70 +134,99 @@ def header(headers: Headers, name: str) -> bytes | None:
     return next((value for key, value in headers if key == name), None)
 
 
-def encode_decision(decision: Decision, source: Record, policy: str, version: str) -> OutRecord:
-    """Write a decision as a record of `strategy-decisions`."""
-    signal, choice, regime = decision.signal, decision.choice, decision.regime
-    profile, levels, market = decision.profile, decision.levels, decision.signal.market
-    value = orjson.dumps(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "decision_id": decision.decision_id,
-            "signal_id": signal.signal_id,
-            "account": decision.account,
-            "symbol": signal.symbol,
-            "side": signal.side,
-            "timeframe": signal.timeframe,
-            "signal_ts": format_time_ms(signal.ts),
-            "ts": format_time_ms(decision.ts_ms),
-            "regime": regime.regime,
-            "regime_confidence": regime.confidence,
-            "regime_reasoning": regime.reasoning,
-            "strategy": choice.arm,
-            "strategy_name": profile.name,
-            "is_exploration": decision.is_exploration,
-            "confidence": choice.confidence,
-            "reasoning": choice.reasoning,
-            "mode": choice.mode,
+class DecisionEncoder:
+    """Writes decisions as records of `strategy-decisions`.
+
+    Args:
+        policy: Name of the policy.
+        version: Hash of all that a choice depends on.
+    """
+
+    def __init__(self, policy: str, version: str) -> None:
+        self._always = {
             "policy": policy,
             "policy_version": version,
-            "propensity": choice.propensity,
-            "propensities": choice.propensities,
-            "source": {
-                "topic": source.topic,
-                "partition": source.partition,
-                "offset": source.offset,
-            },
-            "table_offset": decision.table_offset,
-            "degraded": decision.degraded,
+            "schema_version": SCHEMA_VERSION,
             "experiment": None,
             "variant": None,
-            "tpsl": {
-                "atr_mult_sl": profile.r_sl,
-                "atr_mult_tp1": profile.r_tp1,
-                "atr_mult_tp2": profile.r_tp2,
-                "atr_mult_tp3": profile.r_tp3,
-                "partial_close_tp1": profile.partial_close_tp1,
-                "partial_close_tp2": profile.partial_close_tp2,
-                "partial_close_tp3": profile.partial_close_tp3,
-                "stop_loss": levels.stop_loss,
-                "take_profit_1": levels.take_profit_1,
-                "take_profit_2": levels.take_profit_2,
-                "take_profit_3": levels.take_profit_3,
-                "atr": market.atr,
-                "entry_reference": market.current_price,
-            },
-            "metadata": signal.metadata,
         }
-    )
-    headers = [
-        ("decision_id", decision.decision_id.encode()),
-        ("strategy", choice.arm.encode()),
-        ("regime", regime.regime.encode()),
-        ("schema_version", b"1"),
-    ]
-    if source.headers and (traceparent := header(source.headers, "traceparent")) is not None:
-        headers.append(("traceparent", traceparent))
-    return OutRecord(signal.symbol.encode(), value, headers, decision.ts_ms)
+        self._tails: dict[str, bytes] = {}
+
+    def _tail(self, profile: StrategyProfile) -> bytes:
+        """Give what all decisions for a strategy say alike: the rest of `tpsl`, then the rest."""
+        multiples = {
+            "atr_mult_sl": profile.r_sl,
+            "atr_mult_tp1": profile.r_tp1,
+            "atr_mult_tp2": profile.r_tp2,
+            "atr_mult_tp3": profile.r_tp3,
+            "partial_close_tp1": profile.partial_close_tp1,
+            "partial_close_tp2": profile.partial_close_tp2,
+            "partial_close_tp3": profile.partial_close_tp3,
+        }
+        named = {"strategy": profile.strategy_id, "strategy_name": profile.name}
+        return (
+            b","
+            + orjson.dumps(multiples).removeprefix(b"{")
+            + b","
+            + orjson.dumps(named | self._always).removeprefix(b"{")
+        )
+
+    def encode(self, decision: Decision, source: Record) -> OutRecord:
+        """Write one decision; `source` is the record of its signal."""
+        signal, choice, regime = decision.signal, decision.choice, decision.regime
+        profile, levels, market = decision.profile, decision.levels, decision.signal.market
+        tail = self._tails.get(choice.arm)
+        if tail is None:
+            tail = self._tails[choice.arm] = self._tail(profile)
+        body = orjson.dumps(
+            {
+                "decision_id": decision.decision_id,
+                "signal_id": signal.signal_id,
+                "account": decision.account,
+                "symbol": signal.symbol,
+                "side": signal.side,
+                "timeframe": signal.timeframe,
+                "signal_ts": format_time_ms(signal.ts),
+                "ts": format_time_ms(decision.ts_ms),
+                "regime": regime.regime,
+                "regime_confidence": regime.confidence,
+                "regime_reasoning": regime.reasoning,
+                "is_exploration": decision.is_exploration,
+                "confidence": choice.confidence,
+                "reasoning": choice.reasoning,
+                "mode": choice.mode,
+                "propensity": choice.propensity,
+                "propensities": choice.propensities,
+                "source": {
+                    "topic": source.topic,
+                    "partition": source.partition,
+                    "offset": source.offset,
+                },
+                "table_offset": decision.table_offset,
+                "degraded": decision.degraded,
+                "metadata": signal.metadata,
+                # the last one, and open at its end: the tail goes on from here
+                "tpsl": {
+                    "stop_loss": levels.stop_loss,
+                    "take_profit_1": levels.take_profit_1,
+                    "take_profit_2": levels.take_profit_2,
+                    "take_profit_3": levels.take_profit_3,
+                    "atr": market.atr,
+                    "entry_reference": market.current_price,
+                },
+            }
+        )
+        headers = [
+            ("decision_id", decision.decision_id.encode()),
+            ("strategy", choice.arm.encode()),
+            ("regime", regime.regime.encode()),
+            ("schema_version", b"1"),
+        ]
+        if source.headers:
+            trace = header(source.headers, "traceparent")
+            if trace is not None and len(trace) <= _MAX_TRACE_BYTES:
+                headers.append(("traceparent", trace))
+        return OutRecord(signal.symbol.encode(), body[:-2] + tail, headers, decision.ts_ms)
 
 
 def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> OutRecord:
@@ -203,7 +240,7 @@ def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> O
     headers: list[tuple[str, bytes]] = []
     room = _MAX_ENVELOPE_BYTES - len(key or b"")
     for name, content in record.headers:
-        room -= len(name.encode()) + len(content or b"")
+        room -= len(name.encode()) + len(content or b"") + _HEADER_OVERHEAD_BYTES
         if room < 0:
             break
         if not name.startswith("dlq."):  # a dead letter that was sent again has new ones

@@ -36,6 +36,7 @@ COMMANDS = [
     ["schemas"],
     ["schemas", "export"],
     ["doctor"],
+    ["replay"],
 ]
 WRONG_USE = [
     ["nonsense"],

@@ -19,7 +19,7 @@ from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
-from consumer.wire import OutRecord, decode_logged_decision, encode_decision, header
+from consumer.wire import DecisionEncoder, OutRecord, decode_logged_decision, header
 from schemas import (
     DeadLetterCode,
     MarketRegime,
@@ -114,7 +114,7 @@ def decide(
 
 def written(decision: Decision | None, **source: Any) -> tuple[OutRecord, dict[str, Any]]:
     assert decision is not None
-    record = encode_decision(decision, FakeRecord(b"", **source), "epsilon_greedy", "abc123")
+    record = DecisionEncoder("epsilon_greedy", "abc123").encode(decision, FakeRecord(b"", **source))
     assert record.value is not None
     return record, json.loads(record.value)
 

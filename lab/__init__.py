@@ -1,0 +1,1 @@
+"""Off-line studies of decisions: made again, judged, tried on other data."""

@@ -1,0 +1,237 @@
+"""Decisions made again from the topics, and compared with those that were published."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from consumer.decide import Decider, decision_id_of
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
+from consumer.errors import BadMessageError, RefusedError
+from consumer.learn import learn
+from consumer.pipeline import decoded_trade
+from consumer.rebuild import merged
+from consumer.settings import Settings
+from consumer.stream.log_reader import LogReader
+from consumer.stream.topics import check_topics
+from consumer.wire import DecisionEncoder, decode_signal
+
+
+class Difference(NamedTuple):
+    """Where a decision made again is not the one that was published."""
+
+    partition: int
+    offset: int
+    """In `strategy-decisions`; of a signal that was passed over, in `signals`."""
+    subject: str
+    """A field, such as `tpsl.stop_loss`."""
+    published: Any
+    again: Any
+
+    def __str__(self) -> str:
+        return (
+            f"partition {self.partition}, offset {self.offset}: {self.subject}: "
+            f"published {self.published!r}, made again {self.again!r}"
+        )
+
+
+@dataclass(slots=True)
+class Replay:
+    """What comparing came across."""
+
+    identical: int = 0
+    """Decisions that are the same to the byte."""
+    equal: int = 0
+    """Decisions that say the same in other bytes: written by another version."""
+    other_version: int = 0
+    """Decisions of another policy, or of other settings, profiles or seed: not compared."""
+    foreign: int = 0
+    """Records among the decisions that no worker wrote."""
+    unsourced: int = 0
+    """Decisions whose signal is no longer in its topic: not compared."""
+    unanswered: int = 0
+    """Signals that rightly have no decision: repeats and bad messages."""
+    difference: Difference | None = None
+    """The first one."""
+
+
+class _Signals:
+    """The signals of a partition, given out in order."""
+
+    def __init__(self, reader: LogReader, log: TopicPartition, first: int, last: int) -> None:
+        self.first = first
+        self._records = reader.read(log, first, last)
+        self._ahead: ConsumerRecord | None = None
+
+    async def up_to(self, offset: int) -> list[ConsumerRecord]:
+        """Give the next signals up to and with an offset."""
+        found: list[ConsumerRecord] = []
+        while True:
+            record = self._ahead or await anext(self._records, None)
+            self._ahead = None
+            if record is None:
+                return found
+            if record.offset > offset:
+                self._ahead = record
+                return found
+            found.append(record)
+
+
+async def replay(
+    settings: Settings,
+    *,
+    on_total: Callable[[int], None],
+    on_progress: Callable[[int], None],
+) -> Replay:
+    """Make every decision of the log again, until the first that differs.
+
+    Raises:
+        RefusedError: The logs do not go back to their beginning: what was learned is not known.
+        TransientError: Kafka does not answer.
+    """
+    partitions = await check_topics(settings.connection, settings.topics)
+    found = Replay()
+    for number in range(partitions):
+        await _replay_partition(settings, number, found, on_total, on_progress)
+        if found.difference is not None:
+            break
+    return found
+
+
+async def _replay_partition(
+    settings: Settings,
+    number: int,
+    found: Replay,
+    on_total: Callable[[int], None],
+    on_progress: Callable[[int], None],
+) -> None:
+    decisions_log = TopicPartition(settings.kafka_decisions_topic, number)
+    trades_log = TopicPartition(settings.kafka_trade_closed_topic, number)
+    signals_log = TopicPartition(settings.kafka_signals_topic, number)
+    decider = settings.decider
+    encoder = DecisionEncoder(decider.selector.policy.name, decider.policy_version)
+    state = PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+    async with (
+        LogReader(settings.connection, [decisions_log, trades_log]) as reader,
+        LogReader(settings.connection, [signals_log]) as signals_reader,
+    ):
+        (first_decision, last_decision), (first_trade, last_trade) = [
+            await reader.bounds(log) for log in (decisions_log, trades_log)
+        ]
+        if first_decision or first_trade:
+            raise RefusedError(
+                f"partition {number}: {decisions_log.topic} begins at offset {first_decision}, "
+                f"{trades_log.topic} at {first_trade}: what was learned before cannot be known"
+            )
+        signals = _Signals(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
+        on_total(last_decision)
+        async for record, is_trade, decision in merged(
+            reader,
+            decisions_log,
+            trades_log,
+            start=Position(),
+            end=Position(last_decision, last_trade),
+            trades_offset=0,
+        ):
+            if is_trade:
+                trade = decoded_trade(record)
+                learn(state, trade, offset=record.offset, timestamp_ms=record.timestamp)
+                continue
+            on_progress(1)
+            if decision is None:
+                found.foreign += 1
+                continue
+            state.position = Position(record.offset, decision.table_offset)
+            await _compare(decider, encoder, state, signals, record, found)
+            if found.difference is not None:
+                return
+            state.admit(decision.remembered, is_exploration=decision.is_exploration)
+
+
+async def _compare(
+    decider: Decider,
+    encoder: DecisionEncoder,
+    state: PartitionState,
+    signals: _Signals,
+    record: ConsumerRecord,
+    found: Replay,
+) -> None:
+    published = orjson.loads(record.value)
+    offset = published["source"]["offset"]
+    passed = await signals.up_to(offset)
+    source = passed.pop() if passed and passed[-1].offset == offset else None
+    for other in passed:
+        if wanted := _unanswered(decider, state, other):
+            found.difference = Difference(
+                other.partition, other.offset, f"decision {wanted}", "nothing", "a decision"
+            )
+            return
+        found.unanswered += 1
+    if source is None:
+        if offset >= signals.first:
+            found.difference = Difference(
+                record.partition, record.offset, "source.offset", offset, "no such signal"
+            )
+        found.unsourced += 1
+        return
+    if published["policy_version"] != decider.policy_version:
+        found.other_version += 1
+        return
+    again = _again(decider, encoder, state, source, record.timestamp, published)
+    if again == record.value:
+        found.identical += 1
+    elif difference := next(_differences(published, orjson.loads(again)), None):
+        found.difference = Difference(record.partition, record.offset, *difference)
+    else:
+        found.equal += 1
+
+
+def _again(
+    decider: Decider,
+    encoder: DecisionEncoder,
+    state: PartitionState,
+    source: ConsumerRecord,
+    timestamp_ms: int,
+    published: dict[str, Any],
+) -> bytes:
+    try:
+        decision = decider.make(
+            decode_signal(source),
+            state,
+            published["decision_id"],
+            now_ms=timestamp_ms,
+            degraded=published["degraded"],
+        )
+    except BadMessageError as error:
+        return orjson.dumps({"dead letter": f"{error.code}: {error.error}"})
+    return encoder.encode(decision, source).value or b""
+
+
+def _unanswered(decider: Decider, state: PartitionState, record: ConsumerRecord) -> str | None:
+    """Give the id of the decision that a passed-over signal should have; None when it is right.
+
+    Whether a signal was too old when it came is not known any more: such an answer is not checked.
+    """
+    try:
+        signal = decode_signal(record)
+        account = signal.account or DEFAULT_ACCOUNT
+        decision_id = decision_id_of(account, signal.signal_id)
+        if state.knows_decision(account, decision_id) or decider.max_signal_age_ms:
+            return None
+        decider.make(signal, state, decision_id, now_ms=record.timestamp, degraded=False)
+    except BadMessageError:
+        return None
+    return decision_id
+
+
+def _differences(published: Any, again: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(published, dict) and isinstance(again, dict):
+        for name in sorted(published.keys() | again.keys()):
+            yield from _differences(
+                published.get(name), again.get(name), f"{path}.{name}" if path else name
+            )
+    elif published != again:
+        yield path, published, again
