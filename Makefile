@@ -38,10 +38,35 @@ check: $(VENV)/.dev ## Lint, types, import rules, stale files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure the worker beside a plain one, in interleaved rounds
+# Peers and plots have an environment of their own, made when they are asked for. Without it, or with one
+# of them missing, the benchmark says so and goes on.
+BENCH_VENV := $(VENV)-bench
+$(BENCH_VENV)/.done: requirements-bench.txt | $(BIN)/uv
+	$(PYTHON) -m venv $(BENCH_VENV)
+	-$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r requirements-bench.txt && touch $@
+
+bench: $(VENV)/.dev $(if $(filter --peers --all --write-docs,$(ARGS)),$(BENCH_VENV)/.done) ## Measure the worker beside others, in interleaved rounds (ARGS="--peers --growth")
 	@$(BIN)/python -m bench.run $(ARGS)
+
+chaos: $(VENV)/.dev ## Hurt workers, brokers, Redis and network under traffic; compare with an oracle (SEED=7 MINUTES=5)
+	@$(BIN)/python -m chaos run --seed $(or $(SEED),7) --minutes $(or $(MINUTES),5)
+
+simulate: $(VENV)/.dev ## Run schedules of faults on simulated servers (SEEDS=100000 FIRST=0)
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
+
+sbom: $(VENV)/.dev ## Write what the image runs to dist/sbom.json (CycloneDX)
+	@deploy/release.sh sbom
+
+licenses: $(VENV)/.dev ## Write docs/licenses.md; fails on a licence that is not accepted
+	@deploy/release.sh licenses
+
+wheel: $(VENV)/.dev ## Build the wheel twice, and compare
+	@deploy/release.sh wheel
+
+fuzz: $(VENV)/.dev ## Feed hostile input to decoders and batches (ARGS="--inputs 1000000 --seed 1")
+	@$(BIN)/python -m fuzz $(ARGS)
 
 lock: $(VENV)/.dev ## Write the hashed lock files anew
 	./lock.sh
 
-.PHONY: help setup demo test check bench lock
+.PHONY: help setup demo test check bench fuzz chaos simulate sbom licenses wheel lock

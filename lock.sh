@@ -5,4 +5,5 @@ cd "$(dirname "$0")"
 compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links "$@")
 "${compile[@]}" pyproject.toml -o requirements.txt
 "${compile[@]}" pyproject.toml --extra local --group build -c requirements.txt -o requirements-demo.txt
-"${compile[@]}" pyproject.toml --extra local --group build --group dev -c requirements-demo.txt -o requirements-dev.txt
+"${compile[@]}" pyproject.toml --extra local --extra lab --group build --group dev -c requirements-demo.txt -o requirements-dev.txt
+"${compile[@]}" --group bench -o requirements-bench.txt

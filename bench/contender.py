@@ -1,31 +1,24 @@
-"""One run of one contender: names of its own, its process, and what the process uses."""
+"""One run of one contender: names of its own, its processes, and what they use."""
 
 import asyncio
 import os
 import secrets
 import signal
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Self
 
 from redis.asyncio import Redis
 
-from bench.broker import Broker
+from bench.broker import PARTITIONS, Broker
+from bench.contenders import ROOT, Contender
+from bench.ordinary_job import watermark_key
 from consumer.local.process import GuardedProcess
 from consumer.local.stack import Stack, StackError
 from consumer.stream.topics import TopicNames
 
-Name = Literal["worker", "plain"]
-NAMES: tuple[Name, Name] = ("worker", "plain")
-
-COMMANDS: dict[str, Sequence[str]] = {
-    "worker": (sys.executable, "-m", "consumer.cli.main", "worker"),
-    "plain": (sys.executable, "-m", "bench.plain_worker"),
-}
-_ROOT = Path(__file__).parent.parent
 _OURS = ("KAFKA_", "META_STRATEGY_", "REGIME_", "REDIS_", "HTTP_", "LOG_", "DEFAULT_STRATEGY")
 # with it every start would compile the sources anew: nobody deploys that
 _SLOW = "PYTHONDONTWRITEBYTECODE"
@@ -39,25 +32,50 @@ def cpu_s_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def _peak_rss_mib(process: GuardedProcess) -> float:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return round(int(line.split()[1]) / 1024, 1)
+    return 0.0
+
+
 class ContenderError(Exception):
-    """The process ended, or did not get on."""
+    """A process ended, or did not get on."""
+
+
+async def attempt(measuring: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """Measure; who does not come to the end is told in `error`, and the others go on."""
+    try:
+        return await measuring
+    except ContenderError as error:
+        return {"error": str(error), "is_clean": False}
 
 
 class Run:
-    """Fresh topics, group and keys, and a process that works on them; removed at the end.
+    """Fresh topics, group and keys, and processes that work on them; removed at the end.
 
     Args:
-        name: Who runs.
+        contender: Who runs.
         stack: The servers.
         broker: The same Kafka.
+        partitions: Of each topic.
         command: What to start instead of the contender's own command.
+        environment: Settings on top of the contender's.
     """
 
     def __init__(
-        self, name: Name, stack: Stack, broker: Broker, *, command: Sequence[str] = ()
+        self,
+        contender: Contender,
+        stack: Stack,
+        broker: Broker,
+        *,
+        partitions: int = PARTITIONS,
+        command: Sequence[str] = (),
+        environment: Mapping[str, str] = {},
     ) -> None:
-        mark = f"bench-{name}-{secrets.token_hex(4)}"
-        self.name = name
+        mark = f"bench-{contender.name}-{secrets.token_hex(4)}"
+        self.contender = contender
+        self.partitions = partitions
         self.topics = TopicNames(
             signals=f"{mark}-signals",
             trades=f"{mark}-trade-closed",
@@ -68,13 +86,14 @@ class Run:
         self.prefix = mark
         self._stack = stack
         self._broker = broker
-        self._command = command or COMMANDS[name]
+        self._command = command or (contender.python, *contender.arguments)
+        self._environment = {**contender.environment, **environment}
         self._log = stack.logs / f"{mark}.log"
-        self._process: GuardedProcess | None = None
+        self._processes: list[GuardedProcess] = []
 
     async def __aenter__(self) -> Self:
-        """Create the topics; the process is started by `start`."""
-        await self._broker.create(self.topics)
+        """Create the topics; the processes are started by `start`."""
+        await self._broker.create(self.topics, self.partitions)
         return self
 
     async def __aexit__(
@@ -83,7 +102,7 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the process, and remove what the run left on the servers."""
+        """End the processes, and remove what the run left on the servers."""
         await self.stop()
         await self._broker.delete(self.topics)
         async with Redis.from_url(self._stack.redis_url) as redis:
@@ -95,48 +114,78 @@ class Run:
                 if not cursor:
                     break
 
-    def start(self) -> float:
-        """Start the process; give the moment it was there, on the performance counter [s]."""
+    @property
+    def name(self) -> str:
+        """The contender's name."""
+        return self.contender.name
+
+    def start(self, processes: int = 1, command: Sequence[str] = ()) -> float:
+        """Start the processes; give the moment they were there, on the performance counter [s].
+
+        Args:
+            processes: How many, all in one group.
+            command: What to start this time.
+        """
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._process = GuardedProcess(
-            self._with_environment(), cwd=self._stack.directory, log=self._log
-        )
-        if not self.pid:
+        self._processes = [
+            GuardedProcess(
+                self._with_environment(command or self._command),
+                cwd=self._stack.directory,
+                log=self._log,
+            )
+            for _ in range(processes)
+        ]
+        if not all(process.pid for process in self._processes):
             raise ContenderError(f"{self.name}: cannot be started")
         return time.perf_counter()
 
     async def stop(self) -> None:
-        """End the process in order; kill it when that takes too long."""
-        process, self._process = self._process, None
-        if process is not None:
+        """End the processes in order; kill those that take too long."""
+        processes, self._processes = self._processes, []
+        for process in processes:
             process.signal(signal.SIGTERM)
+        for process in processes:
             if not await process.wait(_STOP_LIMIT_S):
                 process.kill()
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 when it does not run."""
-        return 0 if self._process is None else self._process.pid
+        """Process id of the first; 0 when none runs."""
+        return self._processes[0].pid if self._processes else 0
 
     @property
     def log_text(self) -> str:
-        """What the process wrote so far."""
+        """What the processes wrote so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of the first that has ended; None while all run."""
+        for process in self._processes:
+            if (code := process.exit_code) is not None:
+                return code
+        return None
+
     def check(self) -> None:
-        """See that the process still runs.
+        """See that all processes still run.
 
         Raises:
-            ContenderError: It does not; with the end of its log.
+            ContenderError: One does not; with the end of its log.
         """
-        code = None if self._process is None else self._process.exit_code
-        if code is not None:
+        if (code := self.exit_code) is not None:
             tail = "\n".join(self.log_text.splitlines()[-15:])
             raise ContenderError(f"{self.name} ended with exit code {code}\n{tail}")
 
     def cpu_s(self) -> float:
-        """Give user and system time of all its threads until now [s]."""
-        return cpu_s_of(self.pid)
+        """Give user and system time of all threads of all processes until now [s]."""
+        return sum(cpu_s_of(process.pid) for process in self._processes)
+
+    def usage(self) -> tuple[float, float] | None:
+        """Give CPU time [s] and peak memory [MiB] of processes that may end; None once one has."""
+        try:
+            return self.cpu_s(), self.peak_rss_mib()
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return None
 
     def broker_cpu_s(self) -> float:
         """Give the same of the broker; 0 when it is not ours [s]."""
@@ -146,11 +195,25 @@ class Run:
             return 0.0
 
     def peak_rss_mib(self) -> float:
-        """Give the most memory it ever held [MiB]."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / 1024, 1)
-        return 0.0
+        """Give the most memory that one of the processes ever held [MiB]."""
+        return max(map(_peak_rss_mib, self._processes), default=0.0)
+
+    async def done(self, *, with_trades: bool) -> int:
+        """Count the records that are worked off: signals, and closed trades if wanted."""
+        topics = self.topics
+        if self.contender.commits:
+            wanted = [topics.signals, *([topics.trades] if with_trades else [])]
+            return await self._broker.committed(self.group_id, wanted)
+        done = await self._broker.end_offsets(topics.decisions)
+        return done + (await self._folded() if with_trades else 0)
+
+    async def _folded(self) -> int:
+        """Count the trades by the watermarks of the ordinary job."""
+        async with Redis.from_url(self._stack.redis_url) as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for number in range(self.partitions):
+                pipeline.hget(watermark_key(number, self.prefix), "trades")
+            return sum(int(offset or 0) for offset in await pipeline.execute())
 
     async def rewards(self, wanted: int, timeout_s: float = 10.0) -> int:
         """Count the rewards in the table, once there are as many as wanted, or time is over."""
@@ -176,7 +239,7 @@ class Run:
                 total += sum(int(v) for field, v in row.items() if field.endswith(":count"))
         return total
 
-    def _with_environment(self) -> list[str]:
+    def _with_environment(self, command: Sequence[str]) -> list[str]:
         values = {
             "KAFKA_BOOTSTRAP_SERVERS": self._stack.bootstrap_servers,
             "REDIS_URL": self._stack.redis_url,
@@ -188,7 +251,8 @@ class Run:
             "META_STRATEGY_KEY_PREFIX": self.prefix,
             "HTTP_PORT": "0",
             "LOG_LEVEL": "WARNING",
-            "PYTHONPATH": str(_ROOT),
+            "PYTHONPATH": str(ROOT),
+            **self._environment,
         }
         return [
             "env",
@@ -196,5 +260,5 @@ class Run:
             "-u",
             _SLOW,
             *(f"{name}={value}" for name, value in values.items()),
-            *self._command,
+            *command,
         ]

@@ -15,7 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bench.broker import PARTITIONS, Broker
 from bench.contender import ContenderError, Run
-from bench.traffic import BenchSignal, judge, make_signals, make_trade
+from bench.judge import judge
+from bench.traffic import BenchSignal, make_signals, make_trade
 from schemas import format_time_ms
 
 _TICK_S = 0.001
@@ -30,11 +31,11 @@ def now_text() -> str:
     return format_time_ms(time.time_ns() // 1_000_000)
 
 
-def one_signal_a_partition(broker: Broker) -> list[BenchSignal]:
+def one_signal_a_partition(broker: Broker, topic: str) -> list[BenchSignal]:
     """Give signals that reach every partition."""
     found: dict[int, BenchSignal] = {}
     for signal in make_signals(1_000, ts=now_text(), tag="start", symbols=1_000, seed=1):
-        found.setdefault(broker.partition_of(signal.key), signal)
+        found.setdefault(broker.partition_of(topic, signal.key), signal)
     return [found[number] for number in range(PARTITIONS)]
 
 
@@ -68,7 +69,7 @@ class PacedTraffic:
 
     async def cold_start(self, producer: AIOKafkaProducer) -> None:
         """Let the contender start on waiting signals, one in each partition."""
-        waiting = one_signal_a_partition(self._broker)
+        waiting = one_signal_a_partition(self._broker, self._run.topics.signals)
         self._starters = {signal.signal_id for signal in waiting}
         for signal in waiting:
             await self._send(producer, self._run.topics.signals, signal.key, signal.value)
@@ -122,7 +123,7 @@ class PacedTraffic:
             self._answered.set()
 
     async def _send(self, producer: AIOKafkaProducer, topic: str, key: bytes, value: bytes) -> None:
-        await producer.send(topic, value, key=key, partition=self._broker.partition_of(key))
+        await producer.send(topic, value, key=key, partition=self._broker.partition_of(topic, key))
 
     async def _send_trades(self, producer: AIOKafkaProducer, now: float) -> None:
         while self._trades and self._trades[0][0] <= now:

@@ -21,20 +21,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.broker import Broker
-from bench.contender import Name, Run
+from bench.contender import Run
+from bench.contenders import Contender
 from bench.drain import measure_drain
 from bench.report import one_line
-from bench.traffic import BenchSignal
+from bench.traffic import Backlog
 from consumer.local.stack import Stack
 
 _RATE_HZ = 250
 _SHOWN = 40
 _LINE_NUMBER = re.compile(r":\d+\)")
-_MODULES = {"worker": "consumer.cli.main", "plain": "bench.plain_worker"}
 
 
 async def profile_drain(
-    name: Name, stack: Stack, broker: Broker, signals: Sequence[BenchSignal], output: Path
+    contender: Contender, stack: Stack, broker: Broker, backlog: Backlog, output: Path
 ) -> None:
     """Profile one drain; write the samples to `output` and print the top functions."""
     py_spy = shutil.which("py-spy")
@@ -42,14 +42,14 @@ async def profile_drain(
     if py_spy is None:
         print("py-spy is not on the path: using cProfile")
         output = output.with_suffix(".pstats")
-        command = (sys.executable, "-m", "bench.profiling", str(output), _MODULES[name])
-    async with Run(name, stack, broker, command=command) as run:
+        command = (sys.executable, "-m", "bench.profiling", str(output), contender.module)
+    async with Run(contender, stack, broker, command=command) as run:
         sampling = None if py_spy is None else asyncio.create_task(_sample(run, py_spy, output))
-        result = await measure_drain(run, broker, signals)
+        result = await measure_drain(run, broker, backlog)
         await run.stop()
         if sampling is not None:
             await sampling
-    print(one_line({"measure": "drain", "contender": name, **result}))
+    print(one_line({"measure": "mixed", "contender": contender.name, **result}))
     print(f"profile: {output}")
     print(top_samples(output.read_text()) if py_spy is not None else top_calls(output))
 

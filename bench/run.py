@@ -1,10 +1,12 @@
-"""`make bench`: the worker beside a plain one, in strictly interleaved rounds.
+"""`make bench`: the worker beside a plain one and a floor, in strictly interleaved rounds.
 
-    make bench                                  # 3 rounds: drain 100,000 signals; 500/s for 15 s
+    make bench                                  # 3 rounds: two drains; 500/s and 2,000/s for 15 s
     make bench ARGS="--quick"                   # one short round
-    make bench ARGS="--rates 500,2000"          # another rate, too
+    make bench ARGS="--peers"                   # other libraries, too, and variants of the worker
+    make bench ARGS="--growth"                  # only: symbols, partitions, workers, opening, rebuild
+    make bench ARGS="--all --write-docs"        # everything, and docs/benchmark.md
+    python -m bench.page RESULTS.json ...       # the page of one run, or of two of different kinds
     make bench ARGS="--profile"                 # where the worker's time goes
-    make bench ARGS="--write-docs"              # and write docs/benchmark.md
 
 Kafka and Redis are started for the run, unless KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name some.
 """
@@ -15,24 +17,41 @@ import logging
 import os
 import sys
 import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from bench.broker import Broker
-from bench.contender import NAMES, ContenderError, Run
+from bench.broker import PARTITIONS, Broker
+from bench.contender import ContenderError, Run, attempt
+from bench.contenders import (
+    AT_LEAST,
+    BY_NAME,
+    FLOOR,
+    LOGGING,
+    PEERS,
+    PLAIN,
+    WORKER,
+    Contender,
+    missing_peers,
+    peer_versions,
+)
 from bench.drain import measure_drain
+from bench.growth import ROWS, measure_opening, measure_rebuild, measure_sizes
 from bench.machine import describe_machine, describe_versions, supported
 from bench.paced import measure_paced, now_text
-from bench.page import write_page
+from bench.page import publish
 from bench.profiling import profile_drain
-from bench.report import as_text, compare, faults, one_line, summary
-from bench.traffic import make_signals
+from bench.report import as_text, faults, measures_in, one_line, summary, table
+from bench.targets import failed, rows, targets
+from bench.traffic import make_backlog
 from consumer.local.stack import Stack, StackError, running_stack
 
 _RESULTS = Path(__file__).parent / "results"
-_PAGE = Path(__file__).parent.parent / "docs" / "benchmark.md"
+
+Note = Callable[..., None]
+"""Keeps and prints a result."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -40,94 +59,173 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure the worker.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--signals", type=int, default=100_000, help="backlog of a drain")
-    parser.add_argument("--symbols", type=int, default=200)
-    parser.add_argument("--rates", default="500", help="paced signals/s, such as 500,2000")
+    parser.add_argument("--rates", default="500,2000", help="paced signals/s")
     parser.add_argument("--seconds", type=float, default=15.0, help="length of a paced run")
     parser.add_argument(
         "--warm", type=float, default=3.0, help="seconds before it that do not count"
     )
+    parser.add_argument("--history", type=int, default=1_000_000, help="trades of a rebuild")
+    parser.add_argument("--peers", action="store_true", help="measure other libraries, too")
+    parser.add_argument(
+        "--growth", action="store_true", help="measure how the worker grows instead"
+    )
+    parser.add_argument("--all", action="store_true", help="measure everything")
     parser.add_argument("--only", choices=["drain", "paced"], help="measure only this")
-    parser.add_argument("--quick", action="store_true", help="1 round, 20,000 signals, 5 s")
+    parser.add_argument(
+        "--quick", action="store_true", help="1 round, 20,000 signals, 5 s, 50,000 trades"
+    )
     parser.add_argument("--profile", action="store_true", help="profile one drain instead")
-    parser.add_argument("--contender", choices=NAMES, default="worker", help="whom to profile")
-    parser.add_argument("--gate", action="store_true", help="fail when the worker is slower")
+    parser.add_argument("--contender", choices=BY_NAME, default="worker", help="whom to profile")
+    parser.add_argument("--gate", action="store_true", help="fail when a target is missed")
     parser.add_argument("--write-docs", action="store_true", help="write docs/benchmark.md")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds, options.signals, options.seconds = 1, 20_000, 5.0
+        options.history = 50_000
     options.rates = [int(rate) for rate in options.rates.split(",") if rate]
     return options
 
 
-async def measure(
-    options: argparse.Namespace, stack: Stack, broker: Broker
-) -> list[dict[str, Any]]:
-    """Run all rounds, the contenders by turns, and print each result as it comes."""
-    signals = make_signals(options.signals, ts=now_text(), symbols=options.symbols)
-    results: list[dict[str, Any]] = []
+async def warm_up(options: argparse.Namespace, stack: Stack, broker: Broker) -> None:
+    """Let the broker compile what it runs often; nothing of it is kept."""
+    print("the broker is warmed up", flush=True)
+    async with Run(FLOOR, stack, broker) as run:
+        backlog = make_backlog(options.signals, ts=now_text(), with_trades=False)
+        await measure_drain(run, broker, backlog)
+    async with Run(WORKER, stack, broker) as run:
+        await measure_paced(run, broker, rate=1_000, seconds=2 * options.seconds, warm_s=0.0)
 
-    def note(measure_name: str, contender: str, number: int, result: dict[str, Any]) -> None:
-        whole = {"measure": measure_name, "contender": contender, "round": number, **result}
-        results.append(whole)
-        print(one_line(whole), flush=True)
 
+async def measure_contenders(
+    options: argparse.Namespace, stack: Stack, broker: Broker, note: Note
+) -> None:
+    """Run all rounds, the contenders by turns."""
+    signals_alone = make_backlog(options.signals, ts=now_text(), with_trades=False)
+    with_trades = make_backlog(options.signals, ts=now_text())
+    others: list[Contender] = []
+    if options.peers or options.all:
+        others = [peer for peer in PEERS if peer not in missing_peers()]
+    variants = [AT_LEAST, LOGGING] if options.peers or options.all else []
     for number in range(1, options.rounds + 1):
         print(f"round {number} of {options.rounds}", flush=True)
-        # who goes first changes: what grows during a round must not always hit the same one
-        order = NAMES if number % 2 else NAMES[::-1]
+
+        def in_turn(found: Sequence[Contender], number: int = number) -> Sequence[Contender]:
+            # who goes first changes: what grows in a round must not always hit the same one
+            return found if number % 2 else found[::-1]
+
         if options.only != "paced":
-            for name in order:
-                async with Run(name, stack, broker) as run:
-                    note("drain", name, number, await measure_drain(run, broker, signals))
+            for measure, backlog, all_of_them in (
+                ("drain", signals_alone, [WORKER, PLAIN, FLOOR]),
+                ("mixed", with_trades, [WORKER, PLAIN, *variants, *others]),
+            ):
+                for contender in in_turn(all_of_them):
+                    async with Run(contender, stack, broker) as run:
+                        found = await attempt(measure_drain(run, broker, backlog))
+                        note(measure, contender, number, found)
         if options.only == "drain":
             continue
-        for rate in options.rates:
-            for name in order:
-                async with Run(name, stack, broker) as run:
-                    result = await measure_paced(
-                        run, broker, rate=rate, seconds=options.seconds, warm_s=options.warm
+        for place, rate in enumerate(options.rates):
+            # the variants answer a question of their own: one rate of each will do
+            every = [WORKER, PLAIN, *([] if place else variants), *others]
+            for contender in in_turn(every):
+                async with Run(contender, stack, broker) as run:
+                    found = await attempt(
+                        measure_paced(
+                            run, broker, rate=rate, seconds=options.seconds, warm_s=options.warm
+                        )
                     )
-                    note(f"paced-{rate}", name, number, result)
-    return results
+                    note(f"paced-{rate}", contender, number, found)
+
+
+async def measure_growth(
+    options: argparse.Namespace, stack: Stack, broker: Broker, note: Note
+) -> None:
+    """Measure the worker at other sizes, and with a long history."""
+    for number in range(1, options.rounds + 1):
+        print(f"growth, round {number} of {options.rounds}", flush=True)
+        async for measure, size, found in measure_sizes(
+            stack, broker, signals=options.signals, number=number
+        ):
+            note(measure, WORKER, number, found, at=size)
+    for count in ROWS:
+        opening = measure_opening(stack, broker, rows=count, times=options.rounds)
+        await note_each("opening", count, opening, note)
+    rebuild = measure_rebuild(stack, broker, trades=options.history, times=options.rounds)
+    await note_each("rebuild", options.history, rebuild, note)
+
+
+async def note_each(
+    measure: str, size: int, measuring: AsyncIterator[dict[str, Any]], note: Note
+) -> None:
+    """Note what is measured one after the other, and an end before the last."""
+    number = 1
+    try:
+        async for found in measuring:
+            note(measure, WORKER, number, found, at=size)
+            number += 1
+    except ContenderError as error:
+        note(measure, WORKER, number, {"error": str(error), "is_clean": False}, at=size)
 
 
 async def main(options: argparse.Namespace) -> int:
     """Measure, print, keep; give the exit code."""
-    async with running_stack(report=print) as stack:
+    results: list[dict[str, Any]] = []
+
+    def note(
+        measure: str, contender: Contender, number: int, found: dict[str, Any], **at: int
+    ) -> None:
+        whole = {"measure": measure, "contender": contender.name, "round": number, **at, **found}
+        results.append(whole)
+        print(one_line(whole), flush=True)
+
+    async with running_stack(report=print, is_long_lived=True) as stack:
         broker = Broker(stack.bootstrap_servers)
         await broker.start()
         try:
             _RESULTS.mkdir(exist_ok=True)
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
             if options.profile:
-                signals = make_signals(options.signals, ts=now_text(), symbols=options.symbols)
-                output = _RESULTS / f"profile-{options.contender}-{stamp}.txt"
-                await profile_drain(options.contender, stack, broker, signals, output)
+                contender = BY_NAME[options.contender]
+                output = _RESULTS / f"profile-{contender.name}-{stamp}.txt"
+                backlog = make_backlog(options.signals, ts=now_text())
+                await profile_drain(contender, stack, broker, backlog, output)
                 return 0
+            is_with_peers = options.peers or options.all
             document: dict[str, Any] = {
                 "made_at": now_text(),
                 "machine": describe_machine(),
                 "versions": await describe_versions(stack.redis_url),
-                "settings": vars(options) | {"partitions": 8},
+                "peer_versions": peer_versions() if is_with_peers else {},
+                "missing": [p.title for p in missing_peers()] if is_with_peers else [],
+                "settings": vars(options) | {"partitions": PARTITIONS, "symbols": 200},
                 "load_at_start": os.getloadavg(),
+                "results": results,
             }
             print(json.dumps(document["machine"] | document["versions"]), flush=True)
-            document["results"] = await measure(options, stack, broker)
+            for title in document["missing"]:
+                print(f"not installed, and left out: {title}", flush=True)
+            await warm_up(options, stack, broker)
+            if options.all or not options.growth:
+                await measure_contenders(options, stack, broker, note)
+            if options.all or options.growth:
+                await measure_growth(options, stack, broker, note)
         finally:
             await broker.stop()
-    comparisons = compare(document["results"], options.rates)
-    print()
-    print(as_text(comparisons))
-    print()
-    print("\n".join(summary(document["results"])))
-    path = _RESULTS / f"{stamp}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"raw numbers: {path}")
+            if results:  # an hour's work is not lost to the error that ends it
+                path = _RESULTS / f"{stamp}.json"
+                path.write_text(json.dumps(document, indent=1) + "\n")
+                print(f"raw numbers: {path}")
+    wanted = targets(results, document["machine"]["cores"])
+    for name in measures_in(results):
+        print(f"\n{name}\n{as_text(table(results, name))}")
+    print(f"\n{as_text(rows([target for target in wanted if target.found]))}\n")
+    print("\n".join(summary(results)))
     if options.write_docs:
-        write_page(_PAGE, document, comparisons)
-        print(f"page: {_PAGE}")
-    is_slower = options.gate and any(c.holds is False for c in comparisons)
-    return 1 if faults(document["results"]) or is_slower else 0
+        print(publish([path]))
+    missed = failed(wanted) if options.gate else []
+    for title in missed:
+        print(f"missed: {title}")
+    return 1 if faults(results) or missed else 0
 
 
 def run() -> None:

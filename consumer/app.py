@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from consumer.decide import Decider
@@ -18,9 +19,10 @@ from consumer.errors import FencedError, MetaStrategyError, RefusedError, Transi
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings, unknown_variables
+from consumer.store.client import BULK_TIMEOUT_S, connect
 from consumer.store.eviction import eviction_problem
 from consumer.store.meta import Meta
-from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
+from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import Snapshot, load_snapshot
 from consumer.store.table import TableReader
 from consumer.store.view_sync import ViewSync
@@ -33,6 +35,7 @@ from consumer.telemetry import logs
 from consumer.telemetry.health import Health
 from consumer.telemetry.http import Server
 from consumer.telemetry.metrics import Metrics
+from consumer.watchdog import LIMIT_S, Progress, Watchdog
 
 _HEARTBEAT_S = 1.0
 _FIRST_HEARTBEAT_S = 0.1  # until the first partition is open: readiness is told without delay
@@ -42,6 +45,7 @@ _FIRST_REJOIN_S = 0.2
 _LAST_REJOIN_S = 5.0
 _GRACE_S = 9.0
 """Time a stop may take; a stuck loop cannot outlast it, since a thread watches it."""
+_GIVE_UP_S = 5.0  # for partitions in hand when this worker ends by an error of its own
 _SNAPSHOT_S = 1.0
 _GC_YOUNG = 20_000
 _M_TRIM_THRESHOLD = -1  # of glibc's malloc.h; other systems have no such call, or take no notice
@@ -96,6 +100,9 @@ class Worker:
         self._serving: dict[int, PartitionServing] = {}
         self._session: Session | None = None
         self._partitions = 0
+        self._commits = 0
+        self._progress = Progress()
+        self._watchdog = Watchdog(self._end_stuck)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set.
@@ -108,12 +115,7 @@ class Worker:
             logger.warning(warning)
         if settings.kafka_candles_topic:
             logger.warning("KAFKA_CANDLES_TOPIC: candles are not read by this version")
-        decider = Decider(
-            settings.detector,
-            settings.selector,
-            seed=settings.meta_strategy_seed,
-            max_signal_age_ms=round(settings.meta_strategy_max_signal_age_s * 1000),
-        )
+        decider = settings.decider
         self._metrics.epsilon.set(settings.policy.epsilon(0))
         tables = WholeTable(settings)
         server = Server(
@@ -176,15 +178,25 @@ class Worker:
             max_staleness_s=settings.meta_strategy_max_staleness_s,
             snapshot=self._snapshot(view),
         )
-        heartbeat = asyncio.create_task(self._heartbeat(view, tables))
-        probe = asyncio.create_task(self._probe_kafka())
+        serving = asyncio.create_task(self._sessions(shared, stop))
+        watching = {
+            asyncio.create_task(self._heartbeat(view, tables)),
+            asyncio.create_task(self._probe_kafka()),
+        }
+        self._watchdog.start()
         try:
-            await self._sessions(shared, stop)
+            # those that watch never end by themselves: what they raise is a bug, and ends the worker
+            await asyncio.wait({serving, *watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (*watching, serving):
+                if task.done():
+                    task.result()
         finally:
+            self._watchdog.stop()
             self._health.is_stopping = True
-            for task in (heartbeat, probe):
+            for task in (serving, *watching):
                 task.cancel()
-            await asyncio.wait({heartbeat, probe}, timeout=0.3)
+            await asyncio.wait({serving}, timeout=_GIVE_UP_S)
+            await asyncio.wait(watching, timeout=0.3)
             await self._keep_snapshot(view)
             await ends.close(0.5)
             with contextlib.suppress(TimeoutError):
@@ -265,9 +277,13 @@ class Worker:
             start=settings.kafka_start,
             make_work=make_work,
             on_skipped=self._note_skipped,
-            on_committed=self._metrics.transactions("committed").inc,
+            on_committed=self._note_committed,
         )
         await self._session.run(stop)
+
+    def _note_committed(self) -> None:
+        self._commits += 1
+        self._metrics.transactions("committed").inc()
 
     def _note_skipped(self, topic: str, count: int) -> None:
         self._metrics.skipped(topic).inc(count)
@@ -314,6 +330,8 @@ class Worker:
                 for number, position in expected.items():
                     syncs[number].heard(positions[number], position)
             await self._measure()
+            if await self._is_well():
+                self._watchdog.feed()
             await asyncio.sleep(_HEARTBEAT_S if self._health.opened else _FIRST_HEARTBEAT_S)
 
     async def _measure(self) -> None:
@@ -325,6 +343,33 @@ class Worker:
         metrics.consumer_lag.clear()
         for partition, lag in lags.items():
             metrics.consumer_lag.labels(partition.topic, str(partition.partition)).set(lag)
+
+    async def _is_well(self) -> bool:
+        """Tell whether this worker got on since the last heartbeat, or has no reason to.
+
+        A server that is away is a reason: a restart would not bring it back.
+        """
+        health, session = self._health, self._session
+        served = [self._serving[number].state for number in health.assigned & set(self._serving)]
+        # opening a partition folds its logs, which takes its time
+        folded = sum(state.totals.sequence + state.position.trades for state in served)
+        if self._progress.is_made((self._commits, folded)):
+            return True
+        if health.kafka_error is not None or health.redis_error is not None or session is None:
+            return True
+        if not health.is_member or health.assigned != health.opened:
+            return False
+        works = [self._serving[number] for number in health.opened]
+        if not all(work.accepts_signals and work.accepts_trades for work in works):
+            return True  # records wait for the view
+        return not await session.is_behind()
+
+    def _end_stuck(self) -> None:
+        """End the process; called by the watchdog's thread."""
+        self._logger.error(
+            f"no progress for {LIMIT_S:g} s while there is work: ended to start anew"
+        )
+        _flush_and_exit(1)
 
     async def _probe_kafka(self) -> None:
         while True:
@@ -372,13 +417,14 @@ def run_worker(settings: Settings, runner: Callable[[Any], None]) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def begin_stop() -> None:
+        def begin_stop(_: int, __: FrameType | None) -> None:
             if not stop.is_set():
                 _exit_after(_GRACE_S)
-            stop.set()
+            loop.call_soon_threadsafe(stop.set)
 
+        # not the loop's own handlers: a loop that is stuck would not come to call them
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, begin_stop)
+            signal.signal(number, begin_stop)
         await Worker(settings).run(stop)
         if stop.is_set():
             # all of ours is closed; what a client left behind must not hold the process

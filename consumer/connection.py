@@ -29,10 +29,9 @@ class KafkaConnection:
             "security_protocol": self.security_protocol,
         }
         if "SSL" in self.security_protocol:
-            context = ssl.create_default_context(cafile=self.ssl_cafile)
-            if self.ssl_certfile is not None:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
-            options["ssl_context"] = context
+            options["ssl_context"] = ssl_context(
+                self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile
+            )
         if "SASL" in self.security_protocol:
             options |= {
                 "sasl_mechanism": self.sasl_mechanism,
@@ -40,6 +39,24 @@ class KafkaConnection:
                 "sasl_plain_password": self.sasl_password,
             }
         return options
+
+
+def ssl_context(cafile: str | None, certfile: str | None, keyfile: str | None) -> ssl.SSLContext:
+    """Make a context that checks certificates and host names.
+
+    Args:
+        cafile: Authorities to trust; the system's when None.
+        certfile: The client's own certificate, if it has one.
+        keyfile: Its key; in `certfile` when None.
+
+    Raises:
+        OSError, ssl.SSLError: A file cannot be read, or is none.
+    """
+    context = ssl.create_default_context(cafile=cafile)
+    if certfile is not None:
+        # a key that wants a password is refused; without one given it would be asked for on the terminal
+        context.load_cert_chain(certfile, keyfile, password="")
+    return context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,13 +142,15 @@ class Decider:
         account = signal.account or DEFAULT_ACCOUNT
         market = signal.market
         regime = self.detector.detect_regime(market)
+        context = ContextKey(account, signal.symbol, regime.regime)
         choice = self.selector.choose(
             regime,
-            state.row(ContextKey(account, signal.symbol, regime.regime)),
+            state.row(context),
             KeyedDraws(self._seed, decision_id),
             side=signal.side,
             entry=market.current_price,
             atr=market.atr,
+            parents=state.parent_rows(context),
         )
         profile = self.selector.profiles[choice.arm]
         return Decision(

@@ -3,14 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Literal, NamedTuple, cast
 
-from redis.exceptions import RedisError
-
 from consumer.app import make_view
 from consumer.errors import RefusedError, TransientError
 from consumer.settings import Settings
+from consumer.store.client import BULK_TIMEOUT_S, REDIS_ERRORS, RedisClient, connect
 from consumer.store.eviction import eviction_problem
 from consumer.store.keys import PartitionKeys
-from consumer.store.redis_view import BULK_TIMEOUT_S, RedisClient, connect
 from consumer.stream.clients import admin_client
 from consumer.stream.topics import check_topics, topic_configs
 
@@ -55,8 +53,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
         if partitions is not None:
             yield await _examine_view(settings, client, partitions)
-    except (RedisError, TransientError) as error:
-        yield Finding("redis", "error", f"does not answer: {error}")
+    except (*REDIS_ERRORS, TransientError) as error:
+        yield Finding("redis", "error", f"REDIS_URL: does not answer: {error}")
     finally:
         await client.aclose()
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
-from redis.exceptions import RedisError
 
 from consumer.app import make_view
 from consumer.domain.context import ContextKey
@@ -20,8 +19,8 @@ from consumer.learn import learn
 from consumer.pipeline import decoded_trade
 from consumer.rebuild import Merged, merged
 from consumer.settings import Settings
+from consumer.store.client import BULK_TIMEOUT_S, REDIS_ERRORS, connect
 from consumer.store.keys import PartitionKeys
-from consumer.store.redis_view import BULK_TIMEOUT_S, connect
 from consumer.store.table import TableReader
 from consumer.stream.clients import admin_client
 from consumer.stream.dense_producer import DenseProducer, partition_of
@@ -509,7 +508,7 @@ async def _clear_and_compare(migration: Migration, parts: Sequence[_OldPartition
             await client.delete(*keys.fixed)
         reader = TableReader(client, settings.meta_strategy_key_prefix, migration.partitions)
         table = (await reader.table()).rows
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         raise TransientError(f"Redis does not answer: {error}") from error
     finally:
         await client.aclose()

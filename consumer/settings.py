@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from functools import cached_property
@@ -17,11 +18,16 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
 
-from consumer.connection import KafkaConnection, TopicNames
+from consumer.connection import KafkaConnection, TopicNames, ssl_context
 from consumer.decide import Decider
 from consumer.domain.partition_state import FoldSettings
+from consumer.domain.policies.base import Policy
+from consumer.domain.policies.catalog import PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.qtable import HALF_LIFE
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES, merge_profiles
@@ -70,7 +76,8 @@ class Settings(BaseSettings):
     redis_cluster: bool = False
 
     meta_strategy_enabled: bool = True
-    meta_strategy_policy: Literal["epsilon_greedy"] = "epsilon_greedy"
+    meta_strategy_policy: PolicyName = "epsilon_greedy"
+    meta_strategy_half_life: _Positive = HALF_LIFE
     meta_strategy_epsilon: _Share = 0.10
     meta_strategy_epsilon_min: _Share | None = None
     meta_strategy_epsilon_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
@@ -149,6 +156,13 @@ class Settings(BaseSettings):
         database = parts.path.strip("/") if parts.scheme != "unix" else ""
         if database and not database.isdigit():
             raise ValueError("the path must be the number of a database")
+        try:
+            # as the client does: a parameter that it does not take would end the process later
+            ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError, RedisError) as error:
+            # a parameter's name is quoted, a value never is
+            name = next(iter(re.findall(r"'(\w+)'", str(error))), "")
+            raise ValueError(f"the client does not take its parameters {name}".rstrip()) from None
         return value
 
     @model_validator(mode="after")
@@ -176,6 +190,8 @@ class Settings(BaseSettings):
             path = getattr(self, name)
             if path is not None and not path.is_file():
                 raise ValueError(f"{name.upper()}: {path} is no file")
+        if "SSL" in self.kafka_security_protocol:
+            self._read_certificates()
         topics = [
             self.kafka_signals_topic,
             self.kafka_trade_closed_topic,
@@ -188,6 +204,23 @@ class Settings(BaseSettings):
                 "KAFKA_SIGNALS_TOPIC: all topics must differ, were " + ", ".join(topics)
             )
         return self
+
+    def _read_certificates(self) -> None:
+        """Find now what would else end a connection, or the process, later."""
+        cafile, certfile = _text(self.kafka_ssl_cafile), _text(self.kafka_ssl_certfile)
+        try:
+            ssl_context(cafile, None, None)
+        except OSError as error:
+            raise ValueError(
+                f"KAFKA_SSL_CAFILE: {cafile} holds no certificates in PEM form ({error.strerror})"
+            ) from None
+        try:
+            ssl_context(cafile, certfile, _text(self.kafka_ssl_keyfile))
+        except OSError as error:
+            raise ValueError(
+                f"KAFKA_SSL_CERTFILE: {certfile} and KAFKA_SSL_KEYFILE are no pair of certificate "
+                f"and open key in PEM form ({error.strerror})"
+            ) from None
 
     # What the settings make
 
@@ -228,6 +261,7 @@ class Settings(BaseSettings):
         """What the table depends on besides the logs."""
         return FoldSettings(
             alpha=self.meta_strategy_alpha,
+            half_life=self.meta_strategy_half_life,
             reward_unit=self.meta_strategy_reward_unit,
             learn_exclude=self.meta_strategy_learn_exclude,
             decision_ttl_ms=round(self.meta_strategy_decision_ttl_days * 86_400_000),
@@ -250,8 +284,16 @@ class Settings(BaseSettings):
         )
 
     @property
-    def policy(self) -> EpsilonGreedy:
+    def policy(self) -> Policy:
         """How to choose among the eligible strategies."""
+        if self.meta_strategy_policy != "epsilon_greedy":
+            return make_policy(
+                self.meta_strategy_policy,
+                self.all_profiles,
+                unit=self.meta_strategy_reward_unit,
+                half_life=self.meta_strategy_half_life,
+                default_strategy=self.default_strategy,
+            )
         return EpsilonGreedy(
             base_epsilon=self.meta_strategy_epsilon,
             epsilon_min=self.meta_strategy_epsilon_min,

@@ -13,7 +13,8 @@ from consumer.errors import RefusedError
 from consumer.ports import WriteAnswer
 from consumer.rebuild import catch_up
 from consumer.settings import Settings
-from consumer.store.redis_view import BULK_TIMEOUT_S, RedisView, connect
+from consumer.store.client import BULK_TIMEOUT_S, connect
+from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import load_snapshot
 from consumer.store.table import TableReader
 from consumer.stream.groups import has_members

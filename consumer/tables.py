@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from consumer.domain.summary import entry, summarize
 from consumer.errors import TransientError
 from consumer.settings import Settings
-from consumer.store.redis_view import connect
+from consumer.store.client import connect
 from consumer.store.table import Table, TableReader, describe_decision
 
 _KEEP_S = 1.0

@@ -101,6 +101,10 @@ def _decode(record: Record, model: type[M]) -> M:
         return cast(M, model.__pydantic_validator__.validate_python(content))
     except ValidationError as error:
         raise BadMessageError(DeadLetterCode.INVALID_MESSAGE, one_line(error)) from None
+    except RecursionError:  # the parser takes more levels than Python can write in an error
+        raise BadMessageError(
+            DeadLetterCode.INVALID_MESSAGE, "value: is nested too deeply"
+        ) from None
 
 
 def one_line(error: ValidationError) -> str:
@@ -295,7 +299,7 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
     """Read a decision that this worker, or one before it, wrote; None for a foreign record."""
     try:
         logged = _Logged.model_validate(orjson.loads(value or b""))
-    except (orjson.JSONDecodeError, ValidationError):
+    except (orjson.JSONDecodeError, ValidationError, RecursionError):
         return None
     remembered = OpenDecision(
         logged.decision_id,

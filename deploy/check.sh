@@ -51,7 +51,7 @@ elif command -v kustomize > /dev/null; then
 fi
 
 check "Dockerfile: hadolint" "$venv/bin/hadolint" Dockerfile
-check "deploy/check.sh: shellcheck" "$venv/bin/shellcheck" deploy/check.sh
+check "deploy/*.sh: shellcheck" "$venv/bin/shellcheck" deploy/*.sh deploy/kafka/*.sh deploy/redis/*.sh
 check "compose.yaml: compose specification" "$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml
 check "dashboard: written from its code" "$venv/bin/python" deploy/grafana/dashboard.py --check
 

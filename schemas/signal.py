@@ -80,9 +80,9 @@ class Signal(Message):
     timeframe: Timeframe = Field(description="Such as 15m.")
     confidence: Fraction | None = Field(None, description="The signal model's own, 0 to 1.")
     market: MarketContext = Field(description="The market at the moment of the signal.")
-    higher_timeframes: Annotated[tuple[HigherTimeframe, ...], Field(strict=False)] | None = Field(
-        None, description="Recorded; the default rules do not use them."
-    )
+    higher_timeframes: (
+        Annotated[tuple[HigherTimeframe, ...], Field(strict=False, fail_fast=True)] | None
+    ) = Field(None, description="Recorded; the default rules do not use them.")
     metadata: Metadata | None = Field(
         None,
         description="Opaque, copied to the decision: at most 4 KiB as compact JSON, 32 levels deep.",

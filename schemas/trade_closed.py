@@ -80,8 +80,8 @@ class TradeClosed(Message):
     )
     entry_price: Price = Field(description="Mean entry price [quote].")
     exit_price: Price | None = Field(None, description="Exit price [quote]; needed without exits.")
-    exits: Annotated[tuple[Exit, ...], Field(strict=False, min_length=1)] | None = Field(
-        None, description="Partial closes; their fractions sum to 1, within 1e-6."
+    exits: Annotated[tuple[Exit, ...], Field(strict=False, min_length=1, fail_fast=True)] | None = (
+        Field(None, description="Partial closes; their fractions sum to 1, within 1e-6.")
     )
     atr: Price | None = Field(None, description="ATR [quote]; the decision's when absent.")
     fees: Money | None = Field(None, description="Fees [quote per unit]; negative for a rebate.")
@@ -91,7 +91,11 @@ class TradeClosed(Message):
     mfe_r: RMultiple | None = Field(None, description="Furthest move for the position [R].")
     mae_r: RMultiple | None = Field(None, description="Furthest move against the position [R].")
     path: (
-        Annotated[tuple[PathCandle, ...], Field(strict=False, max_length=MAX_PATH_CANDLES)] | None
+        Annotated[
+            tuple[PathCandle, ...],
+            Field(strict=False, max_length=MAX_PATH_CANDLES, fail_fast=True),
+        ]
+        | None
     ) = Field(
         None,
         description="Candles from entry to exit, each [time, high, low, close]: times rise, and "

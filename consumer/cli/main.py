@@ -19,6 +19,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
     "qtable": ("consumer.cli.qtable:qtable", "Show, export, import or rebuild what was learned."),
     "dead-letters": ("consumer.cli.dead_letters:dead_letters", "Read and re-send refused records."),
+    "backtest": ("lab.backtest_cli:backtest", "Try policies on market bars; write a report."),
+    "evaluate": ("lab.evaluate_cli:evaluate", "Judge another policy by the decisions so far."),
     "replay": ("lab.cli:replay", "Make decisions again from the topics; compare them."),
     "schemas": ("consumer.cli.schemas:schemas", "Write the messages' schemas."),
     "doctor": ("consumer.cli.doctor:doctor", "Check settings, Kafka, topics and Redis."),

@@ -57,6 +57,8 @@ class FoldedTrade(NamedTuple):
     """Distance of the strategy's stop [ATR]."""
     sequence: int = 0
     """When it was counted: what orders it among its like."""
+    parent_ordinals: tuple[int, int] = (0, 0)
+    """The same as `ordinal` in each of its context's parents."""
 
     @property
     def is_excluded(self) -> bool:

@@ -2,12 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Literal, NamedTuple
 
-from consumer.domain.context import ContextKey
+from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
-from consumer.domain.qtable import NO_REWARDS, ArmStats, Row, fold_reward, revise_reward
+from consumer.domain.qtable import (
+    HALF_LIFE,
+    NO_REWARDS,
+    NO_ROW,
+    ArmStats,
+    Row,
+    decay_of,
+    fold_reward,
+    revise_reward,
+)
 from consumer.domain.reward import RewardUnit, in_unit, realized_r
 from consumer.errors import BadMessageError
 from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
@@ -26,6 +36,8 @@ class FoldSettings:
 
     alpha: float = 0.20
     """Weight of a new reward in the average [1], within (0, 1]."""
+    half_life: float = HALF_LIFE
+    """Later rewards of an arm after which one counts half in its recent sum, above 0."""
     reward_unit: RewardUnit = "atr"
     learn_exclude: frozenset[CloseReason] = frozenset({CloseReason.MANUAL, CloseReason.EXTERNAL})
     """Close reasons whose rewards are counted, not learned."""
@@ -35,6 +47,11 @@ class FoldSettings:
     """Open decisions a partition remembers."""
     dedupe_window: int = 100_000
     """Decisions, and rewards, of an account by which a repeat is known."""
+
+    @property
+    def decay(self) -> float:
+        """What is left of a reward's weight in the recent sum after a later one [1]."""
+        return decay_of(self.half_life)
 
 
 class Position(NamedTuple):
@@ -70,6 +87,7 @@ class Changes:
     """Account and id."""
     trades: set[tuple[str, str]] = field(default_factory=set)
     """Account and id."""
+    parents: set[tuple[ParentKey, str]] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.arms) + len(self.decisions) + len(self.decision_ids) + len(self.trades)
@@ -87,6 +105,7 @@ class StoredPartition:
     decision_ids: Sequence[tuple[str, str, int]]
     """Account, id and number of those that no remembered decision tells."""
     trades: Sequence[FoldedTrade]
+    parents: Mapping[ParentKey, Mapping[str, ArmStats]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +153,8 @@ class PartitionState:
         self.totals = Totals()
         self.changes = Changes()
         self.rows: dict[ContextKey, dict[str, ArmStats]] = {}
+        self.parents: dict[ParentKey, dict[str, ArmStats]] = {}
+        self._decay = settings.decay
         # the order of these is part of the state: oldest first, and what leaves first
         self.open: dict[str, OpenDecision] = {}
         self.closed: dict[str, OpenDecision] = {}
@@ -146,7 +167,12 @@ class PartitionState:
 
     def row(self, context: ContextKey) -> Row:
         """Give what is known of each arm in a context; empty when nothing is."""
-        return self.rows.get(context, {})
+        return self.rows.get(context, NO_ROW)
+
+    def parent_rows(self, context: ContextKey) -> tuple[Row, Row]:
+        """Give what is known of each arm in a context's parents, the widest first."""
+        widest, regime = context.parents
+        return self.parents.get(widest, NO_ROW), self.parents.get(regime, NO_ROW)
 
     def knows_decision(self, account: str, decision_id: str) -> bool:
         """Tell whether this id is among the last decisions of the account: its signal a repeat."""
@@ -244,11 +270,13 @@ class PartitionState:
         if arm.decision is not None:
             self._close(arm.decision)
         self.totals.rewards += 1
+        parent_ordinals = (0, 0)
         if trade.close_reason in self.settings.learn_exclude:
             stats, ordinal = self.row(arm.context).get(arm.strategy, NO_REWARDS), 0
         else:
             stats = self._fold(arm.context, arm.strategy, reward)
             ordinal = stats.count
+            parent_ordinals = self._fold_parents(arm.context, arm.strategy, reward)
         self._count_trade(
             FoldedTrade(
                 account,
@@ -263,6 +291,7 @@ class PartitionState:
                 arm.atr if arm.atr is not None else trade.atr,
                 arm.atr_mult_sl,
                 self.totals.next_sequence(),
+                parent_ordinals,
             )
         )
         outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"
@@ -271,11 +300,28 @@ class PartitionState:
         return FoldResult(outcome, arm.context, arm.strategy, reward, stats, arm.attribution)
 
     def _fold(self, context: ContextKey, strategy: str, reward: float) -> ArmStats:
-        row = self.rows.setdefault(context, {})
-        stats = fold_reward(row.get(strategy, NO_REWARDS), reward, self.settings.alpha)
-        row[strategy] = stats
-        self.changes.arms.add((context, strategy))
+        row = self.rows.get(context, NO_ROW)
+        stats = fold_reward(row.get(strategy, NO_REWARDS), reward, self.settings.alpha, self._decay)
+        self._put(context, strategy, stats)
         return stats
+
+    def _fold_parents(self, context: ContextKey, strategy: str, reward: float) -> tuple[int, int]:
+        widest, regime = (
+            fold_reward(row.get(strategy, NO_REWARDS), reward, self.settings.alpha, self._decay)
+            for row in self.parent_rows(context)
+        )
+        self._put_parents(context, strategy, (widest, regime))
+        return widest.count, regime.count
+
+    def _put(self, context: ContextKey, strategy: str, stats: ArmStats) -> None:
+        # a new row each time: what a policy worked out from a row holds as long as the row does
+        self.rows[context] = {**self.rows.get(context, NO_ROW), strategy: stats}
+        self.changes.arms.add((context, strategy))
+
+    def _put_parents(self, context: ContextKey, strategy: str, both: Iterable[ArmStats]) -> None:
+        for key, stats in zip(context.parents, both, strict=True):
+            self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
+            self.changes.parents.add((key, strategy))
 
     def _count_trade(self, folded: FoldedTrade) -> None:
         counted = self.trades.setdefault(folded.account, {})
@@ -291,15 +337,25 @@ class PartitionState:
         reward = in_unit(reward_r, self.settings.reward_unit, known.atr_mult_sl)
         stats = self.row(known.context).get(known.strategy, NO_REWARDS)
         if not known.is_excluded:
-            stats = revise_reward(
-                stats,
+            revised = partial(
+                revise_reward,
                 old=known.reward,
                 new=reward,
-                ordinal=known.ordinal,
                 alpha=self.settings.alpha,
+                decay=self._decay,
             )
-            self.rows[known.context][known.strategy] = stats
-            self.changes.arms.add((known.context, known.strategy))
+            stats = revised(stats, ordinal=known.ordinal)
+            self._put(known.context, known.strategy, stats)
+            self._put_parents(
+                known.context,
+                known.strategy,
+                [
+                    revised(row[known.strategy], ordinal=ordinal)
+                    for row, ordinal in zip(
+                        self.parent_rows(known.context), known.parent_ordinals, strict=True
+                    )
+                ],
+            )
         self.trades[known.account][known.trade_id] = known._replace(
             reward=reward, revision=revision
         )
@@ -362,7 +418,7 @@ class PartitionState:
         if atr_mult_sl is None:
             raise BadMessageError(
                 DeadLetterCode.INVALID_MESSAGE,
-                f"strategy: is {strategy!r}; known are {', '.join(self._atr_mult_sl)}",
+                f"strategy: is not known; known are {', '.join(self._atr_mult_sl)}",
             )
         context = ContextKey(account, trade.symbol, regime, trade.variant)
         return _Arm(context, strategy, None, atr_mult_sl, "echo", None)
@@ -397,6 +453,7 @@ class PartitionState:
                 if self.lone_number(account, key) is not None
             },
             {(account, key) for account, keys in self.trades.items() for key in keys},
+            {(parent, strategy) for parent, row in self.parents.items() for strategy in row},
         )
 
     def stored(self) -> StoredPartition:
@@ -414,12 +471,14 @@ class PartitionState:
                 if self.lone_number(account, key) is not None
             ],
             trades=[trade for group in self.trades.values() for trade in group.values()],
+            parents={parent: dict(row) for parent, row in self.parents.items()},
         )
 
     def restore(self, stored: StoredPartition) -> None:
         """Put a stored state into this empty one."""
         self.position, self.totals = stored.position, replace(stored.totals)
         self.rows = {context: dict(row) for context, row in stored.rows.items()}
+        self.parents = {parent: dict(row) for parent, row in stored.parents.items()}
         for decision in sorted(stored.open, key=attrgetter("number")):
             self._open(decision)
         closed = sorted(stored.closed, key=attrgetter("closed_number"))

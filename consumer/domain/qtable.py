@@ -1,7 +1,9 @@
 """What is known of each arm in a context, and how one reward changes it."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,18 @@ class ArmStats:
     """Rewards below 0."""
     total_r: float = 0.0
     """Sum of the rewards [R]."""
+    sum_squares: float = 0.0
+    """Sum of the squared rewards [R^2]."""
+    recent_r: float = 0.0
+    """Sum of the rewards [R], each weighed by `decay` for every later one of the arm."""
+    paper_count: int = 0
+    """Outcomes on paper: what the arm would have earned on a signal, whoever was chosen."""
+    paper_r: float = 0.0
+    """As `total_r`, on paper [R]."""
+    paper_squares: float = 0.0
+    """As `sum_squares`, on paper [R^2]."""
+    recent_paper_r: float = 0.0
+    """As `recent_r`, on paper [R]."""
 
     @property
     def avg_reward(self) -> float:
@@ -31,18 +45,41 @@ class ArmStats:
 
 
 Row = Mapping[str, ArmStats]
-"""One context of the Q-table: statistics by strategy id; an arm without rewards may be absent."""
+"""One context of the Q-table: statistics by strategy id; an arm without rewards may be absent.
+
+Never changed once made: a new reward makes a new row.
+"""
 
 NO_REWARDS = ArmStats()
+NO_ROW: Row = MappingProxyType({})
+
+HALF_LIFE = 300.0
+"""Rewards of an arm after which one counts half, unless set otherwise."""
 
 
-def fold_reward(stats: ArmStats, reward: float, alpha: float) -> ArmStats:
+def decay_of(half_life: float) -> float:
+    """Give what is left of a reward's weight after one later reward [1].
+
+    Args:
+        half_life: Later rewards after which half of it is left, above 0; infinite: all of it.
+    """
+    return math.pow(2.0, -1.0 / half_life)
+
+
+def recent_count(count: int, decay: float) -> float:
+    """Give the sum of the weights behind `recent_r`: 1 + decay + decay^2 + ..., `count` terms."""
+    return float(count) if decay == 1.0 else (1.0 - decay**count) / (1.0 - decay)
+
+
+def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0) -> ArmStats:
     """Add one reward to an arm.
 
     Args:
         stats: The arm before.
         reward: The new reward [R], finite.
         alpha: Weight of a new reward in the average [1], within (0, 1].
+        decay: What is left of a reward's weight in the recent sum after a later one [1], within
+            (0, 1].
 
     Source: contract, section 4 (update rule): the first reward is the average, then
         ema = (1 - alpha) ema + alpha reward.
@@ -54,11 +91,34 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float) -> ArmStats:
         stats.win_count + (reward > 0.0),
         stats.loss_count + (reward < 0.0),
         stats.total_r + reward,
+        stats.sum_squares + reward * reward,
+        decay * stats.recent_r + reward,
+        stats.paper_count,
+        stats.paper_r,
+        stats.paper_squares,
+        stats.recent_paper_r,
+    )
+
+
+def fold_paper_reward(stats: ArmStats, reward: float, decay: float) -> ArmStats:
+    """Add one outcome on paper to an arm; what was really earned stays as it is.
+
+    Args:
+        stats: The arm before.
+        reward: What the arm would have earned [R], finite.
+        decay: As in `fold_reward` [1].
+    """
+    return replace(
+        stats,
+        paper_count=stats.paper_count + 1,
+        paper_r=stats.paper_r + reward,
+        paper_squares=stats.paper_squares + reward * reward,
+        recent_paper_r=decay * stats.recent_paper_r + reward,
     )
 
 
 def revise_reward(
-    stats: ArmStats, *, old: float, new: float, ordinal: int, alpha: float
+    stats: ArmStats, *, old: float, new: float, ordinal: int, alpha: float, decay: float = 1.0
 ) -> ArmStats:
     """Take a reward out of an arm and put its correction in, as if it had always stood there.
 
@@ -72,6 +132,7 @@ def revise_reward(
         new: The reward as it should have been [R].
         ordinal: Which of the arm's rewards it was, 1 being the first; at most `stats.count`.
         alpha: Weight of a new reward in the average [1].
+        decay: As it was folded [1].
     """
     later = stats.count - ordinal
     weight = (1.0 if ordinal == 1 else alpha) * (1.0 - alpha) ** later
@@ -81,6 +142,12 @@ def revise_reward(
         stats.win_count + (new > 0.0) - (old > 0.0),
         stats.loss_count + (new < 0.0) - (old < 0.0),
         stats.total_r + (new - old),
+        stats.sum_squares + (new * new - old * old),
+        stats.recent_r + decay**later * (new - old),
+        stats.paper_count,
+        stats.paper_r,
+        stats.paper_squares,
+        stats.recent_paper_r,
     )
 
 

@@ -33,8 +33,9 @@ def realized_r(trade: TradeClosed, atr: float | None) -> float:
             DeadLetterCode.UNKNOWN_DECISION,
             "atr: is missing and its decision is not known any more; give atr or realized_r",
         )
-    gain = trade.side.sign * (trade.exit_mean - trade.entry_price) - (trade.fees or 0.0)
-    reward = gain / unit
+    move = trade.side.sign * (trade.exit_mean - trade.entry_price)
+    # in this order, as the contract writes it: whoever folds the log beside us gets the same bits
+    reward = move / unit - (trade.fees or 0.0) / unit
     if not -_LARGEST_R <= reward <= _LARGEST_R:
         raise BadMessageError(
             DeadLetterCode.INVALID_MESSAGE,

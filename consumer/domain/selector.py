@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Policy, Situation
 from consumer.domain.policies.epsilon_greedy import arm_confidence
-from consumer.domain.qtable import NO_REWARDS, Row
+from consumer.domain.qtable import NO_REWARDS, NO_ROW, Row
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.strategies import CandidateRule, candidates
 from consumer.domain.tpsl import has_valid_levels
@@ -64,6 +64,7 @@ class Selector:
         side: Side,
         entry: float,
         atr: float,
+        parents: tuple[Row, Row] = (NO_ROW, NO_ROW),
     ) -> Choice:
         """Choose a strategy.
 
@@ -74,6 +75,7 @@ class Selector:
             side: Direction of the position.
             entry: Price at the signal [quote].
             atr: Average true range [quote].
+            parents: The same over all symbols: of the account, and of the regime in it.
 
         Raises:
             BadMessageError: Every strategy would have a level at or below zero.
@@ -91,7 +93,9 @@ class Selector:
             arms = self._ids_by_regime[regime.regime]
         else:
             arms = self._with_valid_levels(self._by_regime[regime.regime], side, entry, atr)
-        return self.policy.choose(Situation(regime.regime, regime.confidence, row, arms), draws)
+        return self.policy.choose(
+            Situation(regime.regime, regime.confidence, row, arms, parents), draws
+        )
 
     def _with_valid_levels(
         self, profiles: tuple[StrategyProfile, ...], side: Side, entry: float, atr: float

@@ -215,6 +215,7 @@ class MetaStrategySelector:
                 side=side,
                 entry=context.current_price,
                 atr=context.atr,
+                parents=self._state.parent_rows(key),
             )
         except BadMessageError as error:
             raise ValueError(error.error) from None

@@ -2,12 +2,13 @@
 
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from consumer.domain.context import ContextKey
+from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.partition_state import (
     Position,
     StoredPartition,
@@ -23,14 +24,14 @@ from schemas.fields import Account, StrategyName, Symbol
 _Count = Annotated[int, Field(ge=0)]
 
 
-class _Entry(BaseModel):
-    """One strategy in one context."""
+_Regime = Annotated[MarketRegime, Field(strict=False)]
+
+
+class _Stats(BaseModel):
+    """What is known of one strategy."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
-    account: Account
-    symbol: Symbol
-    regime: Annotated[MarketRegime, Field(strict=False)]
     strategy: StrategyName
     count: Annotated[int, Field(ge=1)]
     ema_reward: float
@@ -38,6 +39,37 @@ class _Entry(BaseModel):
     win_count: _Count
     loss_count: _Count
     total_r: float
+    sum_squares: float
+    recent_r: float
+    paper_count: _Count
+    paper_r: float
+    paper_squares: float
+    recent_paper_r: float
+
+    @classmethod
+    def fields_of(cls, strategy: str, stats: ArmStats) -> dict[str, Any]:
+        """Give the fields of an arm."""
+        return {"strategy": str(strategy), "avg_reward": stats.avg_reward} | asdict(stats)
+
+    @property
+    def stats(self) -> ArmStats:
+        """The arm."""
+        return ArmStats(**{name: getattr(self, name) for name in ArmStats.__slots__})
+
+
+class _Entry(_Stats):
+    """One strategy in one context."""
+
+    account: Account
+    symbol: Symbol
+    regime: _Regime
+
+
+class _Parent(_Stats):
+    """One strategy over all symbols."""
+
+    account: Account
+    regime: _Regime | None
 
 
 class _Totals(BaseModel):
@@ -56,10 +88,11 @@ class _File(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     format: Literal["meta-strategy-table"]
-    version: Literal[1]
+    version: Literal[2]
     reward_unit: RewardUnit
     totals: _Totals
     entries: list[_Entry]
+    parents: list[_Parent]
 
 
 class TableFile:
@@ -108,8 +141,11 @@ class TableFile:
                 raise RefusedError(
                     f"{self.path}: is no in-process table: entries.{number}: {problem}"
                 )
-            row[entry.strategy] = ArmStats(
-                entry.count, entry.ema_reward, entry.win_count, entry.loss_count, entry.total_r
+            row[entry.strategy] = entry.stats
+        parents: dict[ParentKey, dict[str, ArmStats]] = {}
+        for above in parsed.parents:
+            parents.setdefault(ParentKey(above.account, above.regime), {})[above.strategy] = (
+                above.stats
             )
         counts = parsed.totals
         totals = Totals(counts.decisions, counts.explorations, counts.rewards)
@@ -121,6 +157,7 @@ class TableFile:
             closed=(),
             decision_ids=(),
             trades=(),
+            parents=parents,
         )
 
     def write(self, number: int, stored: StoredPartition) -> None:
@@ -148,22 +185,26 @@ class TableFile:
                 account=context.account,
                 symbol=context.symbol,
                 regime=context.regime,
-                strategy=str(strategy),
-                count=stats.count,
-                ema_reward=stats.ema_reward,
-                avg_reward=stats.avg_reward,
-                win_count=stats.win_count,
-                loss_count=stats.loss_count,
-                total_r=stats.total_r,
+                **_Stats.fields_of(strategy, stats),
             ).model_dump(mode="json")
             for context, row in stored.rows.items()  # in order: it settles ties in the summary
             for strategy, stats in row.items()
         ]
+        parents = [
+            _Parent(
+                account=parent.account,
+                regime=parent.regime,
+                **_Stats.fields_of(strategy, stats),
+            ).model_dump(mode="json")
+            for parent, row in stored.parents.items()
+            for strategy, stats in row.items()
+        ]
         content = {
             "format": "meta-strategy-table",
-            "version": 1,
+            "version": 2,
             "reward_unit": self._unit,
             "totals": {name: getattr(stored.totals, name) for name in _Totals.model_fields},
             "entries": entries,
+            "parents": parents,
         }
         return json.dumps(content, indent=1) + "\n"

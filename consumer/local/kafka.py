@@ -10,7 +10,7 @@ from base64 import urlsafe_b64encode
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -78,6 +78,8 @@ _JVM_FLAGS = (
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
 )
+# for a broker that is measured: all compilers, as in production; of two equal flags the last holds
+_LONG_LIFE_FLAGS = ("-Xmx1g", "-XX:TieredStopAtLevel=4")
 
 
 def default_cache() -> Path:
@@ -112,6 +114,7 @@ class KafkaBroker(LocalServer):
         cache: Path,
         port: int = 0,
         holds: Sequence[int] = (),
+        is_long_lived: bool = False,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Describe the broker; nothing is fetched or started.
@@ -122,10 +125,12 @@ class KafkaBroker(LocalServer):
             cache: Where the jars are, or will be, kept.
             port: Port to listen on; 0 for any free one.
             holds: File descriptors kept open as long as the broker runs.
+            is_long_lived: Whether it may take longer to get fast, and be faster then.
             report: Is told, in one line, when jars have to be fetched.
         """
         super().__init__(directory, log, port=port, holds=holds)
         self._cache = cache
+        self._jvm_flags = (*_JVM_FLAGS, *(_LONG_LIFE_FLAGS if is_long_lived else ()))
         self._report = report
         self._java = Path()
         self._jars: list[Path] = []
@@ -163,7 +168,7 @@ class KafkaBroker(LocalServer):
 
     @property
     def _flags(self) -> list[str]:
-        return [*_JVM_FLAGS, "-cp", os.pathsep.join(str(jar) for jar in self._jars)]
+        return [*self._jvm_flags, "-cp", os.pathsep.join(str(jar) for jar in self._jars)]
 
     async def _prepare(self) -> None:
         if self._archive is not None:
@@ -180,13 +185,8 @@ class KafkaBroker(LocalServer):
         self._archive = ClassArchive(self._cache, self._java, self._jars)
 
     def _command(self) -> list[str]:
-        port, controller_port = self._ports
         properties = self.directory / "server.properties"
-        properties.write_text(
-            _PROPERTIES.format(
-                host=HOST, port=port, controller_port=controller_port, data=self._data
-            )
-        )
+        properties.write_text(self._properties())
         logging = self.directory / "log4j2.xml"
         logging.write_text(_LOGGING)
         self._format()
@@ -199,6 +199,17 @@ class KafkaBroker(LocalServer):
             "kafka.Kafka",
             str(properties),
         ]
+
+    def _properties(self) -> str:
+        port, controller_port, *_ = self._ports
+        return _PROPERTIES.format(
+            host=HOST, port=port, controller_port=controller_port, data=self._data
+        )
+
+    @property
+    def _client_options(self) -> dict[str, Any]:
+        """How to ask whether it serves."""
+        return {"bootstrap_servers": self.address}
 
     def _format(self) -> None:
         """Do to an empty data directory what `kafka-storage format` does, without a JVM (1.4 s)."""
@@ -230,7 +241,7 @@ class KafkaBroker(LocalServer):
             await writer.wait_closed()
         except OSError:  # asked apart, since the client logs an error for a closed port
             return False
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=5_000)
+        admin = AIOKafkaAdminClient(**self._client_options, request_timeout_ms=5_000)
         try:
             await admin.start()
             cluster = await admin.describe_cluster()

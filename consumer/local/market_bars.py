@@ -230,7 +230,7 @@ def _bars(name: str, rows: Iterable[tuple[int, Sequence[object]]]) -> Iterator[M
     last_ms = None
     for number, cells in rows:
         place = f"{name}: row {number}"
-        open_ms = _time_ms(place, cells[0])
+        open_ms = time_ms(place, cells[0])
         if last_ms is not None and open_ms <= last_ms:
             raise BarsError(f"{place}: column time: does not come after the row before")
         last_ms = open_ms
@@ -266,7 +266,12 @@ def _number(place: str, column: str, cell: object, least: float) -> float:
     return number
 
 
-def _time_ms(place: str, cell: object) -> int:
+def time_ms(place: str, cell: object) -> int:
+    """Read a time as a file gives it [Unix ms]; `place` stands before what is wrong with it.
+
+    Raises:
+        BarsError: It is no time, or lies before 1970.
+    """
     moment: datetime | None = None
     if isinstance(cell, datetime):
         moment = cell
@@ -285,7 +290,7 @@ def _time_ms(place: str, cell: object) -> int:
             ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    time_ms = round(moment.timestamp() * 1000)
-    if time_ms < 0:
+    unix_ms = round(moment.timestamp() * 1000)
+    if unix_ms < 0:
         raise BarsError(f"{place}: column time: {cell} lies before 1970")
-    return time_ms
+    return unix_ms

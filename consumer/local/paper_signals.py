@@ -136,7 +136,7 @@ def plan_entries(series: Sequence[BarSeries], count: int, seed: int) -> list[Ent
         drawn = [
             (rng.expovariate(1.0) / _WEIGHTS[entry.rule], entry)
             for one in series
-            for entry in _entries_of(one, lap, rng)
+            for entry in entries_of(one, lap, rng)
         ]
         if not drawn:
             raise ValueError(f"the bars give no signal: more than {WARMUP_BARS} are needed")
@@ -147,7 +147,7 @@ def plan_entries(series: Sequence[BarSeries], count: int, seed: int) -> list[Ent
     return entries
 
 
-def _entries_of(series: BarSeries, lap: int, rng: Random) -> Iterator[Entry]:
+def entries_of(series: BarSeries, lap: int, rng: Random) -> Iterator[Entry]:
     """Walk through the bars of a symbol; every bar that can be entered after gives one entry."""
     indicators = Indicators()
     recent: deque[MarketBar] = deque(maxlen=_CHANNEL_BARS)

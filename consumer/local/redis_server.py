@@ -58,7 +58,12 @@ class RedisServer(LocalServer):
 
     def _client(self) -> Redis:
         # no retries of its own: whoever waits for readiness asks again soon enough
-        return Redis.from_url(self.url, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
+        return Redis.from_url(self._admin_url, socket_timeout=2.0, retry=Retry(NoBackoff(), 0))
+
+    @property
+    def _admin_url(self) -> str:
+        """How to ask whether it serves, and to empty it."""
+        return self.url
 
     def _command(self) -> list[str]:
         self._data.mkdir(parents=True, exist_ok=True)

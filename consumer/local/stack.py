@@ -47,6 +47,7 @@ class Stack:
         redis_port: int = 0,
         bootstrap_servers: str = "",
         redis_url: str = "",
+        is_long_lived: bool = False,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Describe the stack; nothing is started.
@@ -59,6 +60,7 @@ class Stack:
             redis_port: The Redis server's port; 0 for any free one.
             bootstrap_servers: A Kafka to use instead of starting one.
             redis_url: A Redis to use instead of starting one.
+            is_long_lived: Whether the broker is set up for throughput rather than for a quick start.
             report: Is told, in one line, what takes long.
         """
         self._wanted_directory = directory
@@ -67,6 +69,7 @@ class Stack:
         self._redis_port = redis_port
         self._bootstrap_servers = bootstrap_servers
         self._redis_url = redis_url
+        self._is_long_lived = is_long_lived
         self._report = report
         self._directory: Path | None = None
         self._lock: IO[bytes] | None = None
@@ -80,6 +83,7 @@ class Stack:
         *,
         environ: Mapping[str, str] = os.environ,
         cache: Path | None = None,
+        is_long_lived: bool = False,
         report: Callable[[str], None] = lambda _: None,
     ) -> Self:
         """Describe a stack that uses the servers `KAFKA_BOOTSTRAP_SERVERS` and `REDIS_URL` name.
@@ -91,6 +95,7 @@ class Stack:
             cache=cache,
             bootstrap_servers=environ.get("KAFKA_BOOTSTRAP_SERVERS", ""),
             redis_url=environ.get("REDIS_URL", ""),
+            is_long_lived=is_long_lived,
             report=report,
         )
 
@@ -161,6 +166,7 @@ class Stack:
                     cache=self._cache,
                     port=self._kafka_port,
                     holds=holds,
+                    is_long_lived=self._is_long_lived,
                     report=self._report,
                 )
             if not self._redis_url:
@@ -271,6 +277,7 @@ async def running_stack(
     *,
     environ: Mapping[str, str] = os.environ,
     cache: Path | None = None,
+    is_long_lived: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Stack]:
     """Give the servers the environment names, and start the ones it does not name.
@@ -279,11 +286,14 @@ async def running_stack(
         directory: Keeps data and logs from run to run; by default a temporary one.
         environ: Where `KAFKA_BOOTSTRAP_SERVERS` and `REDIS_URL` are looked up.
         cache: Where the broker's jars are kept; by default in the user's cache directory.
+        is_long_lived: Whether the broker is set up for throughput rather than for a quick start.
         report: Is told, in one line, what takes long.
 
     Raises:
         StackError: A server cannot be started.
     """
-    stack = Stack.from_environment(directory, environ=environ, cache=cache, report=report)
+    stack = Stack.from_environment(
+        directory, environ=environ, cache=cache, is_long_lived=is_long_lived, report=report
+    )
     async with stack:
         yield stack

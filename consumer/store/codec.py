@@ -1,16 +1,28 @@
 """Partition states <-> the fields of Redis hashes and of snapshot files."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple
 from typing import Any
 
 import orjson
 
-from consumer.domain.context import ContextKey
+from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.qtable import ArmStats
 from schemas import MarketRegime, Side
 
-_FIELDS = ("count", "ema_reward", "avg_reward", "win_count", "loss_count", "total_r")
+_FIELDS = (
+    "count",
+    "ema_reward",
+    "avg_reward",
+    "win_count",
+    "loss_count",
+    "total_r",
+    "sum_squares",
+    "recent_r",
+)
+_PAPER_FIELDS = ("paper_count", "paper_r", "paper_squares", "recent_paper_r")
+"""Only where there are outcomes on paper: most tables have none."""
 
 
 def number(value: float) -> str:
@@ -27,9 +39,14 @@ def arm_fields(strategy: str, stats: ArmStats) -> Iterator[tuple[str, str]]:
         str(stats.win_count),
         str(stats.loss_count),
         number(stats.total_r),
+        number(stats.sum_squares),
+        number(stats.recent_r),
     )
     for name, value in zip(_FIELDS, values, strict=True):
         yield f"{strategy}:{name}", value
+    if stats.paper_count:
+        for name in _PAPER_FIELDS:
+            yield f"{strategy}:{name}", number(getattr(stats, name))
 
 
 def decode_row(fields: Mapping[str, str]) -> dict[str, ArmStats]:
@@ -42,6 +59,12 @@ def decode_row(fields: Mapping[str, str]) -> dict[str, ArmStats]:
             int(fields[f"{strategy}:win_count"]),
             int(fields[f"{strategy}:loss_count"]),
             float(fields[f"{strategy}:total_r"]),
+            float(fields[f"{strategy}:sum_squares"]),
+            float(fields[f"{strategy}:recent_r"]),
+            int(fields.get(f"{strategy}:paper_count", 0)),
+            float(fields.get(f"{strategy}:paper_r", 0.0)),
+            float(fields.get(f"{strategy}:paper_squares", 0.0)),
+            float(fields.get(f"{strategy}:recent_paper_r", 0.0)),
         )
         for strategy in strategies
     }
@@ -60,6 +83,47 @@ def decode_context(text: str) -> ContextKey:
     """Read what `encode_context` wrote."""
     account, symbol, regime, variant = orjson.loads(text)
     return ContextKey(account, symbol, MarketRegime(regime), variant)
+
+
+def parent_field(parent: ParentKey, strategy: str) -> str:
+    """Name an arm of a parent; none of its parts holds a colon."""
+    name = f"{parent.account}:{parent.regime or '*'}:{strategy}"
+    return name if parent.variant is None else f"{name}:{parent.variant}"
+
+
+def encode_parent(parent: ParentKey, strategy: str, stats: ArmStats) -> str:
+    """Write an arm of a parent."""
+    return _dump(
+        [
+            *parent,
+            strategy,
+            *astuple(stats),
+        ]
+    )
+
+
+def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]:
+    """Read all arms of all parents."""
+    found: dict[ParentKey, dict[str, ArmStats]] = {}
+    for text in texts:
+        account, regime, variant, strategy, *values = orjson.loads(text)
+        parent = ParentKey(account, None if regime is None else MarketRegime(regime), variant)
+        count, ema, wins, losses, total, squares, recent, *on_paper = values
+        paper_count, paper, paper_squares, recent_paper = on_paper
+        found.setdefault(parent, {})[strategy] = ArmStats(
+            count,
+            float(ema),
+            wins,
+            losses,
+            float(total),
+            float(squares),
+            float(recent),
+            paper_count,
+            float(paper),
+            float(paper_squares),
+            float(recent_paper),
+        )
+    return found
 
 
 def encode_decision(decision: OpenDecision) -> str:
@@ -144,6 +208,7 @@ def encode_trade(trade: FoldedTrade) -> str:
             trade.revision,
             trade.atr,
             trade.atr_mult_sl,
+            *trade.parent_ordinals,
         ]
     )
 
@@ -151,9 +216,10 @@ def encode_trade(trade: FoldedTrade) -> str:
 def decode_trade(name: str, text: str) -> FoldedTrade:
     """Read a counted trade."""
     account, trade_id = name.split(":", 1)
-    sequence, symbol, regime, variant, strategy, reward, ordinal, revision, atr, atr_mult_sl = (
-        orjson.loads(text)
+    sequence, symbol, regime, variant, strategy, reward, ordinal, revision, *rest = orjson.loads(
+        text
     )
+    atr, atr_mult_sl, of_all, of_regime = rest
     return FoldedTrade(
         account,
         trade_id,
@@ -167,4 +233,5 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
         None if atr is None else float(atr),
         float(atr_mult_sl),
         sequence,
+        (of_all, of_regime),
     )

@@ -2,9 +2,7 @@
 
 from typing import cast
 
-from redis.exceptions import RedisError
-
-from consumer.store.redis_view import RedisClient
+from consumer.store.client import REDIS_ERRORS, RedisClient
 
 
 async def eviction_problem(client: RedisClient) -> tuple[bool, str]:
@@ -15,7 +13,7 @@ async def eviction_problem(client: RedisClient) -> tuple[bool, str]:
     """
     try:
         answer = await client.config_get("maxmemory-policy")
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         return False, f"maxmemory-policy cannot be read ({error}): make sure it is noeviction"
     policy = cast("dict[str, str]", answer).get("maxmemory-policy")
     if policy == "noeviction":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from consumer.domain.context import ContextKey
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Layout of everything below; another one is refused at opening."""
 
 
@@ -60,6 +60,11 @@ class PartitionKeys:
         return self._key("totals")
 
     @property
+    def parents(self) -> str:
+        """Hash: the arms of the rows over all symbols."""
+        return self._key("parents")
+
+    @property
     def fixed(self) -> list[str]:
         """All keys but the rows, in the order the scripts expect."""
         return [
@@ -70,6 +75,7 @@ class PartitionKeys:
             self.decision_ids,
             self.trades,
             self.totals,
+            self.parents,
         ]
 
     @property

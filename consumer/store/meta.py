@@ -37,6 +37,7 @@ class Meta:
             "decisions_topic": self.decisions_topic,
             "reward_unit": self.fold.reward_unit,
             "alpha": number(self.fold.alpha),
+            "half_life": number(self.fold.half_life),
             "learn_exclude": ",".join(sorted(self.fold.learn_exclude)),
             "decision_ttl_ms": str(self.fold.decision_ttl_ms),
             "open_decisions_max": str(self.fold.open_decisions_max),

@@ -21,6 +21,7 @@ class RawPartition:
     decision_ids: dict[str, str]
     trades: dict[str, str]
     totals: dict[str, str]
+    parents: dict[str, str]
     rows: dict[str, dict[str, str]]
     """By the name of the context."""
 
@@ -62,6 +63,7 @@ class RawPartition:
             closed=closed,
             decision_ids=ids,
             trades=[codec.decode_trade(name, text) for name, text in self.trades.items()],
+            parents=codec.decode_parents(self.parents.values()),
         )
 
 

@@ -1,7 +1,7 @@
 -- Reads all of a partition as it stands at one moment.
--- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals
+-- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents
 -- ARGV: prefix of the rows' keys
--- Answer: the seven hashes, then the rows in the order of contexts; each as field, value, ...
+-- Answer: these hashes, then the rows in the order of contexts; each as field, value, ...
 local found = {}
 for i = 1, #KEYS do found[i] = redis.call('HGETALL', KEYS[i]) end
 for i = 1, #found[3], 2 do

@@ -1,5 +1,6 @@
 """The view in Redis: one slot a partition, one script a write."""
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,30 +8,18 @@ from importlib import resources
 from time import perf_counter
 from typing import Any
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.asyncio import RedisCluster
+from redis.exceptions import NoScriptError
 
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
-from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
 from consumer.store import codec
+from consumer.store.client import REDIS_ERRORS, RedisClient, translated
 from consumer.store.keys import PartitionKeys, context_name
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
 from consumer.store.snapshot import Snapshot
 
-RedisClient = Redis | RedisCluster
-
-ANSWER_TIMEOUT_S = 0.5
-"""Longest wait for a command while serving: a decision must not hang on a frozen server."""
-BULK_TIMEOUT_S = 15.0
-"""Longest wait for a whole partition: tens of megabytes at the worst."""
 _PART = 5_000
 """Entries of one part of a rewrite: some milliseconds of the server's single thread."""
 
@@ -38,22 +27,6 @@ _WRITE, _CLEAR, _READ = (
     resources.files("consumer.store").joinpath(f"{name}.lua").read_text()
     for name in ("write", "clear", "read")
 )
-
-
-def connect(url: str, *, cluster: bool, timeout_s: float = ANSWER_TIMEOUT_S) -> RedisClient:
-    """Make a client that answers or fails in time; nothing is sent yet.
-
-    It never retries by itself: only the view knows which of its commands may be repeated.
-    """
-    options: dict[str, Any] = {
-        "decode_responses": True,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if cluster:
-        return RedisCluster.from_url(url, **options)
-    return Redis.from_url(url, **options)
 
 
 @dataclass(slots=True)
@@ -101,6 +74,7 @@ class RedisDelta:
     decision_ids: HashDelta = field(default_factory=HashDelta)
     trades: HashDelta = field(default_factory=HashDelta)
     totals: HashDelta = field(default_factory=HashDelta)
+    parents: HashDelta = field(default_factory=HashDelta)
     rows: dict[str, HashDelta] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -111,7 +85,14 @@ class RedisDelta:
     @property
     def hashes(self) -> list[HashDelta]:
         """Give the fixed hashes in the order of the script's keys."""
-        return [self.contexts, self.decisions, self.decision_ids, self.trades, self.totals]
+        return [
+            self.contexts,
+            self.decisions,
+            self.decision_ids,
+            self.trades,
+            self.totals,
+            self.parents,
+        ]
 
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:
@@ -143,7 +124,6 @@ class RedisView:
         self._prefix = prefix
         self.meta = meta
         self._observe = observe
-        self._shas: dict[tuple[int, str], str] = {}
 
     def keys(self, partition: int) -> PartitionKeys:
         """Name the keys of a partition."""
@@ -152,21 +132,28 @@ class RedisView:
     async def _run(
         self, client: RedisClient, script: str, keys: Sequence[str], arguments: Iterable[str]
     ) -> Any:
-        cached = (id(client), script)
         arguments = list(arguments)
+        sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # Redis' own name
         started = perf_counter()
         try:
-            if (sha := self._shas.get(cached)) is None:
-                sha = self._shas[cached] = str(await client.script_load(script))
             try:
                 return await client.evalsha(sha, len(keys), *keys, *arguments)
-            except NoScriptError:  # a server that was restarted or failed over
-                await client.script_load(script)
+            except NoScriptError:  # a server that is new, was restarted or failed over
+                await self._load_script(client, script, keys[0])
                 return await client.evalsha(sha, len(keys), *keys, *arguments)
-        except RedisError as error:
-            raise _translated(error) from error
+        except REDIS_ERRORS as error:
+            raise translated(error) from error
         finally:
             self._observe(perf_counter() - started)
+
+    @staticmethod
+    async def _load_script(client: RedisClient, script: str, key: str) -> None:
+        if isinstance(client, RedisCluster):
+            # to the one node that needs it: another may be away
+            node = client.get_node_from_key(key)
+            await client.execute_command("SCRIPT LOAD", script, target_nodes=node)
+        else:
+            await client.script_load(script)
 
     # Reading
 
@@ -174,7 +161,10 @@ class RedisView:
         """Read all hashes of a partition as they stand at one moment."""
         keys = self.keys(partition)
         found = await self._run(self._bulk, _READ, keys.fixed, [keys.row_prefix])
-        watermark, meta, contexts, decisions, decision_ids, trades, totals = map(_pairs, found[:7])
+        fixed = len(keys.fixed)
+        watermark, meta, contexts, decisions, decision_ids, trades, totals, parents = map(
+            _pairs, found[:fixed]
+        )
         return RawPartition(
             watermark=watermark,
             meta=meta,
@@ -183,7 +173,8 @@ class RedisView:
             decision_ids=decision_ids,
             trades=trades,
             totals=totals,
-            rows=dict(zip(contexts, map(_pairs, found[7:]), strict=True)),
+            parents=parents,
+            rows=dict(zip(contexts, map(_pairs, found[fixed:]), strict=True)),
         )
 
     async def load(self, partition: int) -> StoredPartition | None:
@@ -206,8 +197,8 @@ class RedisView:
             for partition in partitions:
                 pipeline.hmget(self.keys(partition).watermark, ["decisions", "trades"])
             answers = await pipeline.execute()
-        except RedisError as error:
-            raise _translated(error) from error
+        except REDIS_ERRORS as error:
+            raise translated(error) from error
         finally:
             self._observe(perf_counter() - started)
         return {
@@ -235,6 +226,10 @@ class RedisView:
             row = delta.rows.setdefault(keys.row(context), HashDelta())
             row.sets.update(codec.arm_fields(strategy, state.rows[context][strategy]))
             delta.contexts.sets[context_name(context)] = codec.encode_context(context)
+        for parent, strategy in changes.parents:
+            delta.parents.sets[codec.parent_field(parent, strategy)] = codec.encode_parent(
+                parent, strategy, state.parents[parent][strategy]
+            )
         for decision_id in changes.decisions:
             decision = state.open.get(decision_id) or state.closed.get(decision_id)
             delta.decisions.put(
@@ -303,27 +298,14 @@ def _empty(delta: RedisDelta) -> RedisDelta:
 
 
 def _parts(delta: RedisDelta) -> Iterator[RedisDelta]:
-    for name in ("contexts", "decisions", "decision_ids", "trades"):
+    for name in ("contexts", "decisions", "decision_ids", "trades", "parents"):
         for piece in getattr(delta, name).parts(_PART):
             part = _empty(delta)
             setattr(part, name, piece)
             yield part
     rows = list(delta.rows.items())
-    # a row has some forty fields
-    for start in range(0, len(rows), _PART // 40):
+    # a row has some sixty fields
+    for start in range(0, len(rows), _PART // 60):
         part = _empty(delta)
-        part.rows = dict(rows[start : start + _PART // 40])
+        part.rows = dict(rows[start : start + _PART // 60])
         yield part
-
-
-def describe(error: BaseException) -> str:
-    """Say what an error says; its class, when that is nothing."""
-    return str(error) or type(error).__name__
-
-
-def _translated(error: RedisError) -> Exception:
-    if isinstance(error, RedisConnectionError | RedisTimeoutError):
-        return TransientError(f"Redis does not answer: {describe(error)}")
-    # busy loading, read-only replica, out of memory, cluster down: all pass or need an operator,
-    # and none may end the process while decisions can go on from memory
-    return TransientError(f"Redis refuses: {error}")

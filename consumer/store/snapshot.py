@@ -28,6 +28,7 @@ class _Partition(BaseModel):
     decision_ids: _Fields
     trades: _Fields
     totals: _Fields
+    parents: _Fields
     rows: dict[str, _Fields]
 
 

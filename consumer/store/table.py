@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from redis.exceptions import RedisError
-
 from consumer.domain.context import ContextKey
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import Totals
 from consumer.domain.qtable import ArmStats
 from consumer.errors import TransientError
 from consumer.store import codec
+from consumer.store.client import REDIS_ERRORS, RedisClient
 from consumer.store.keys import PartitionKeys
 from consumer.store.raw import decode_totals
-from consumer.store.redis_view import RedisClient
 
 _ROWS_A_TRIP = 500
 """Rows of one round trip: some milliseconds of work between two looks at the loop."""
@@ -68,7 +66,7 @@ class TableReader:
                         pipeline.hgetall(keys.row(context))
                     found = await pipeline.execute()
                     rows |= {c: codec.decode_row(f) for c, f in zip(part, found, strict=True)}
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             raise TransientError(f"Redis does not answer: {error}") from error
         return Table(rows, totals, open_decisions)
 
@@ -92,7 +90,7 @@ class TableReader:
                         part.append(decision)
                 part.sort(key=lambda d: d.timestamp_ms, reverse=True)
                 found += part[:limit]
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             raise TransientError(f"Redis does not answer: {error}") from error
         found.sort(key=lambda d: d.timestamp_ms, reverse=True)
         return found[:limit]

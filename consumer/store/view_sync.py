@@ -69,7 +69,7 @@ class ViewSync(Generic[D]):
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._is_written = asyncio.Event()
-        if self._is_lost or len(state.changes):
+        if self._is_lost or len(state.changes) or state.position != self.since:
             self._wake.set()
 
     # What the partition asks

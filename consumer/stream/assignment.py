@@ -21,6 +21,9 @@ _MAX_RECORDS = 1_000
 late."""
 _LEAST_SHARE = 16
 """Records a partition may always add, however many have some."""
+_MAX_BYTES = 2 << 20
+"""Size of a transaction's input, the last record of each partition aside: the most expensive valid
+messages take a tenth of what the group waits for a member, which does not turn meanwhile."""
 _REST_S = 0.2  # between two looks whether waiting records may be worked off
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -111,13 +114,14 @@ class Assignment:
         if not logs:
             return []
         await self._sink.start()
+        committed = await final_offsets(self._connection, self._group_id, logs)
         try:
+            # only now: until he was shut out, a former owner may have passed what has just come
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 first = await self._consumer.beginning_offsets(logs)
                 last = await self._consumer.end_offsets(logs)
         except (KafkaError, TimeoutError, OSError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-        committed = await final_offsets(self._connection, self._group_id, logs)
         self._committed = {
             log: self._start_of(log, committed[log], first[log], last[log]) for log in logs
         }
@@ -170,7 +174,7 @@ class Assignment:
                     await self._wake.wait()
             return
         share = max(_LEAST_SHARE, _MAX_RECORDS // len(busy))
-        works = [p.work_off(share) for p in busy]
+        works = [p.work_off(share, _MAX_BYTES // len(busy)) for p in busy]
         offsets = {log: offset for work in works for log, offset in work.offsets.items()}
         started = time.perf_counter()
         ends = await self._sink.publish([b for work in works for b in work.batches], offsets)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
@@ -14,10 +14,16 @@ _TIMEOUT_S = 30.0
 
 
 async def has_members(connection: KafkaConnection, group_id: str) -> bool:
-    """Tell whether a worker of the group is running."""
+    """Tell whether a worker of the group is running.
+
+    Raises:
+        TransientError: Kafka does not answer, or this user may not know.
+    """
     async with admin_client(connection) as admin, asyncio.timeout(_TIMEOUT_S):
         for response in await admin.describe_consumer_groups([group_id]):
-            for _, _, state, *_ in response.groups:
+            for error_code, _, state, *_ in response.groups:
+                if error_code:  # no answer must not look like no members
+                    raise TransientError(f"Kafka: {for_code(error_code).__name__}")
                 if state not in {"Empty", "Dead", ""}:
                     return True
     return False

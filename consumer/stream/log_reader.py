@@ -16,7 +16,7 @@ _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""
 _POLL_MS = 200
 _FETCH_BYTES = 8 << 20  # a long log comes in few answers
-_MAX_RECORDS = 5_000  # some ten milliseconds of work between two looks at the loop
+_MAX_RECORDS = 1_000  # some ten milliseconds of work between two turns of the loop
 
 
 class LogReader:
@@ -103,5 +103,6 @@ class LogReader:
                     if record.offset >= end:
                         return
                     yield record
+                await asyncio.sleep(0)  # what the client holds it gives without waiting
         except (KafkaError, TimeoutError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error

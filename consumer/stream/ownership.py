@@ -83,7 +83,7 @@ async def final_offsets(
             owners = {entry.owner for entry in found.values()} - shut_out - {""}
             if not owners:
                 return {partition: entry.offset for partition, entry in found.items()}
-            await asyncio.gather(*(_shut_out(connection, owner) for owner in owners))
+            await asyncio.gather(*(_shut_out(connection, owner) for owner in sorted(owners)))
             shut_out |= owners  # what they had begun to commit is there now: read again
 
 

@@ -13,7 +13,10 @@ from consumer.stream.transaction import Batch
 
 _INBOX_FULL = 4_000
 _INBOX_LOW = 1_000
-"""Records that wait in memory: enough to work on while more are fetched, some megabytes at most."""
+"""Records that wait in memory: enough to work on while more are fetched."""
+_INBOX_FULL_BYTES = 8 << 20
+_INBOX_LOW_BYTES = 2 << 20
+"""What they may take: records may be a megabyte each, and that is what a broker sends at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,14 @@ class PartitionWork(Protocol):
         """Finish what is worth finishing; the partition is given up."""
 
 
+def _size(record: ConsumerRecord) -> int:
+    """Give what a record takes [bytes]; the sizes are -1 where there is nothing."""
+    size: int = record.serialized_value_size + record.serialized_key_size
+    if record.headers:
+        size += sum(len(name) + len(content or b"") for name, content in record.headers)
+    return size
+
+
 class Work(NamedTuple):
     """What a partition adds to a transaction."""
 
@@ -102,6 +113,7 @@ class Partition:
             self.signals: deque(),
             self.trades: deque(),
         }
+        self._bytes = dict.fromkeys(self._inboxes, 0)
         self._held_back: set[TopicPartition] = set()
 
     async def run(self, signals_offset: int, trades_offset: int, first_trade: int) -> None:
@@ -146,7 +158,9 @@ class Partition:
             return
         inbox = self._inboxes[partition]
         inbox.extend(records)
-        if len(inbox) >= _INBOX_FULL and partition not in self._held_back:
+        self._bytes[partition] += sum(map(_size, records))
+        is_full = len(inbox) >= _INBOX_FULL or self._bytes[partition] >= _INBOX_FULL_BYTES
+        if is_full and partition not in self._held_back:
             self._consumer.pause(partition)
             self._held_back.add(partition)
         self._on_records()
@@ -163,11 +177,27 @@ class Partition:
             or (self._inboxes[self.trades] and self._work.accepts_trades)
         )
 
-    def work_off(self, room: int) -> Work:
-        """Work off the next records, `room` at most; `committed` follows, or nothing any more."""
-        trades = self._take(self.trades, room) if self._work.accepts_trades else []
-        room -= len(trades)
-        signals = self._take(self.signals, room) if self._work.accepts_signals else []
+    def work_off(self, room: int, room_bytes: int) -> Work:
+        """Work off the next records; `committed` follows, or nothing any more.
+
+        Closed trades leave half of the room to signals that wait: a flood of them must not hold
+        decisions up.
+
+        Args:
+            room: Records at most, above 1.
+            room_bytes: The record that crosses this size is the last one.
+        """
+        takes_signals = bool(self._inboxes[self.signals]) and self._work.accepts_signals
+        trades: list[ConsumerRecord] = []
+        if self._work.accepts_trades:
+            share, share_bytes = (
+                (room // 2, room_bytes // 2) if takes_signals else (room, room_bytes)
+            )
+            trades, left = self._take(self.trades, share, share_bytes)
+            room, room_bytes = room - len(trades), max(1, room_bytes - share_bytes + left)
+        signals: list[ConsumerRecord] = []
+        if takes_signals:
+            signals, _ = self._take(self.signals, room, room_bytes)
         offsets = {
             partition: records[-1].offset + 1
             for partition, records in ((self.trades, trades), (self.signals, signals))
@@ -175,13 +205,26 @@ class Partition:
         }
         return Work(self._work.step(trades, signals), offsets)
 
-    def _take(self, partition: TopicPartition, room: int) -> list[ConsumerRecord]:
+    def _take(
+        self, partition: TopicPartition, room: int, room_bytes: int
+    ) -> tuple[list[ConsumerRecord], int]:
+        """Take records out; give what is left of the room in bytes, too."""
         inbox = self._inboxes[partition]
-        records = [inbox.popleft() for _ in range(min(room, len(inbox)))]
-        if partition in self._held_back and len(inbox) < _INBOX_LOW:
+        records: list[ConsumerRecord] = []
+        left = room_bytes
+        while inbox and len(records) < room and left > 0:
+            record = inbox.popleft()
+            left -= _size(record)
+            records.append(record)
+        self._bytes[partition] -= room_bytes - left
+        if (
+            partition in self._held_back
+            and len(inbox) < _INBOX_LOW
+            and self._bytes[partition] < _INBOX_LOW_BYTES
+        ):
             self._consumer.resume(partition)
             self._held_back.discard(partition)
-        return records
+        return records, left
 
     def committed(self, ends: Sequence[int | None]) -> None:
         """Take note that the work is visible; `ends` as Sink.publish gives them."""

@@ -23,6 +23,9 @@ _POLL_MS = 1_000
 _LONGEST_READ_REST_S = 0.015
 """Between two answers of the broker while records come, else each record is a request: a quarter
 of what a commit takes, this at most."""
+_MOST_READ = 5_000
+"""Records taken from the client at once: a batch that unpacks to millions of empty ones would
+fill the memory. The rest is taken a moment later, before the client asks for more."""
 _NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is no dead member
 _FETCH_WAIT_MS = 25
 """Longest time the broker holds an empty answer back. While it does, partitions that were not
@@ -134,7 +137,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         """
         while True:
             try:
-                found = await self.consumer.getmany(timeout_ms=_POLL_MS)
+                found = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=_MOST_READ)
             except NoOffsetForPartitionError:
                 continue  # not open yet: opening seeks to where it goes on
             except OffsetOutOfRangeError as error:
@@ -237,6 +240,22 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 if end is not None:
                     found[log] = max(0, end - position) + partition.waiting(log)
         return found
+
+    async def is_behind(self) -> bool:
+        """Ask Kafka whether a log holds records that were not read, or read and not worked off.
+
+        The client's own idea of where logs end comes with the records, which may be what is amiss.
+        """
+        partitions = [partition for partition in self.partitions.values() if partition.is_open]
+        logs = [log for p in partitions for log in (p.signals, p.trades)]
+        if any(p.waiting(log) for p in partitions for log in (p.signals, p.trades)):
+            return True
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                ends = await self.consumer.end_offsets(logs) if logs else {}
+                return any([ends[log] > await self.consumer.position(log) for log in logs])
+        except (KafkaError, TimeoutError, OSError):
+            return False  # the probe tells what is wrong
 
     async def probe(self) -> str | None:
         """Ask Kafka for its topics; say what is wrong, None when nothing is."""

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.errors import RefusedError, TransientError
@@ -21,9 +26,18 @@ _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 async def partition_counts(
     admin: AIOKafkaAdminClient, topics: Sequence[str]
 ) -> dict[str, int | None]:
-    """Count the partitions of topics; None for one that is not there."""
+    """Count the partitions of topics; None for one that is not there.
+
+    Raises:
+        RefusedError: This Kafka user may not know of one.
+    """
     found: dict[str, int | None] = dict.fromkeys(topics)
     for description in await admin.describe_topics(list(topics)):
+        if description["error_code"] == TopicAuthorizationFailedError.errno:
+            raise RefusedError(
+                f"topic {description['topic']}: KAFKA_SASL_USERNAME may neither read nor write it: "
+                "a rule is missing, or it is another user's (docs/deployment.md, access rules)"
+            )
         if description["error_code"] == 0:
             found[description["topic"]] = len(description["partitions"])
     return found

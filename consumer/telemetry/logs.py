@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -27,9 +27,11 @@ def make_logger(level: str, log_format: Literal["console", "json"]) -> Logger:
         log_format: `console` for people, `json` for machines.
     """
     renderer: Any
+    for_terminal: list[Any] = []
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
     else:
+        for_terminal = [escaped]
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -39,6 +41,7 @@ def make_logger(level: str, log_format: Literal["console", "json"]) -> Logger:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *for_terminal,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
@@ -60,6 +63,14 @@ def make_logger(level: str, log_format: Literal["console", "json"]) -> Logger:
     for noisy in ("aiokafka", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     return logger
+
+
+def escaped(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what is not printable: ids are the producer's, and a terminal obeys some characters."""
+    for name, value in fields.items():
+        if isinstance(value, str) and name != "exception" and not value.isprintable():
+            fields[name] = value.encode("unicode_escape").decode()
+    return fields
 
 
 class RecordLog:

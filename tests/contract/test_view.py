@@ -22,12 +22,14 @@ from consumer.domain.partition_state import (
 )
 from consumer.errors import RefusedError, TransientError
 from consumer.learn import learn
+from consumer.local.server import free_port
 from consumer.local.stack import Stack
 from consumer.ports import WriteAnswer
 from consumer.store import redis_view
+from consumer.store.client import connect
 from consumer.store.memory import MemoryView
 from consumer.store.meta import Meta
-from consumer.store.redis_view import RedisView, connect
+from consumer.store.redis_view import RedisView
 from consumer.wire import decode_logged_decision
 from schemas import TradeClosed
 from tests.support.builders import OMIT, make_trade
@@ -730,3 +732,17 @@ async def test_a_server_that_does_not_answer_is_an_error_in_time(
         with pytest.raises(TransientError):
             await asyncio.wait_for(call(), 5)
     await proxy.__aenter__()
+
+
+@pytest.mark.parametrize("cluster", [False, True], ids=["alone", "cluster"])
+async def test_servers_that_are_away_are_a_passing_error(cluster: bool) -> None:
+    """What a cluster's client says when no node answers is of another family than all else."""
+    client = connect(f"redis://127.0.0.1:{free_port()}/0", cluster=cluster)
+    meta = Meta(FOLD, 1, "trade-closed", "strategy-decisions")
+    view = RedisView(client, client, prefix="away", meta=meta)
+
+    with pytest.raises(TransientError):
+        await view.positions([0])
+    with pytest.raises(TransientError):
+        await view.load(0)
+    await view.close()

@@ -148,6 +148,15 @@ def test_every_variable_of_a_worker_is_a_known_setting() -> None:
     assert names - SETTINGS == set()
 
 
+def make_authority(path: Path) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=authority"
+    subprocess.run(
+        [*command.split(), "-keyout", str(path.with_suffix(".key")), "-out", str(path)],
+        check=True,
+        capture_output=True,
+    )
+
+
 def worker_environment(where: str, secrets: Path) -> dict[str, str]:
     """What a worker of compose or Kubernetes finds in its environment; its secrets lie in a folder of ours."""
     if where == "compose":
@@ -155,6 +164,8 @@ def worker_environment(where: str, secrets: Path) -> dict[str, str]:
     example = load(KUBERNETES / "base" / "secret.example.yaml")["stringData"]
     for key, value in example.items():
         (secrets / key).write_text(value, encoding="utf-8")
+        if key.endswith(".crt"):  # the example's is a place to put one's own
+            make_authority(secrets / key)
     (mount,) = [m for m in pod()["containers"][0]["volumeMounts"] if m["name"] == "secrets"]
     text = (KUBERNETES / "base" / "settings.env").read_text(encoding="utf-8")
     lines = text.replace(mount["mountPath"], str(secrets)).splitlines()

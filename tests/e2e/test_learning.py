@@ -363,7 +363,7 @@ async def test_an_executor_that_writes_in_transactions_is_read_to_the_end(deploy
     worker = await deployment.started()
     topics = deployment.topics
     producer = AIOKafkaProducer(
-        bootstrap_servers=deployment.kafka.bootstrap_servers,
+        bootstrap_servers=deployment.stack.bootstrap_servers,
         transactional_id=f"{deployment.group}-executor",
     )
     await producer.start()

@@ -73,6 +73,8 @@ class Arm:
     win_count: int = 0
     loss_count: int = 0
     total_r: float = 0.0
+    sum_squares: float = 0.0
+    recent_r: float = 0.0
 
     def fields(self, strategy: str) -> dict[str, float]:
         """Give the fields that the contract names."""
@@ -83,6 +85,8 @@ class Arm:
             f"{strategy}:win_count": self.win_count,
             f"{strategy}:loss_count": self.loss_count,
             f"{strategy}:total_r": self.total_r,
+            f"{strategy}:sum_squares": self.sum_squares,
+            f"{strategy}:recent_r": self.recent_r,
         }
 
 
@@ -112,6 +116,7 @@ class Partition:
     """The fold of one partition."""
 
     alpha: float = 0.2
+    decay: float = 2.0 ** (-1.0 / 300.0)
     unit: str = "atr"
     exclude: frozenset[str] = frozenset({"manual", "external"})
     ttl_ms: int = 30 * 86_400_000
@@ -157,6 +162,8 @@ class Partition:
             regime, strategy, atr = said["regime"], said["strategy"], said["tpsl"]["atr"]
         elif trade.get("strategy") and trade.get("regime"):
             regime, strategy, atr = trade["regime"], trade["strategy"], None
+            if trade.get("variant"):
+                regime += f":{trade['variant']}"
         else:
             self.refused[record.offset] = "unknown_decision"
             return
@@ -176,6 +183,8 @@ class Partition:
             arm.win_count += reward > 0
             arm.loss_count += reward < 0
             arm.total_r += reward
+            arm.sum_squares += reward * reward
+            arm.recent_r = self.decay * arm.recent_r + reward
             ordinal = arm.count
         own_atr = trade.get("atr")
         self.counted[account, trade["trade_id"]] = _Counted(
@@ -225,6 +234,8 @@ class Partition:
         arm.win_count += (new > 0) - (old > 0)
         arm.loss_count += (new < 0) - (old < 0)
         arm.total_r += new - old
+        arm.sum_squares += new * new - old * old
+        arm.recent_r += self.decay**later * (new - old)
         self.revised.add(f"{known.context}:{known.strategy}")
 
 
@@ -305,6 +316,8 @@ def assert_table(
                 "ema_reward",
                 "avg_reward",
                 "total_r",
+                "sum_squares",
+                "recent_r",
             }:
                 assert math.isclose(float(text), value, rel_tol=1e-12, abs_tol=1e-12), (key, name)
             else:

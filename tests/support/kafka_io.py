@@ -105,27 +105,37 @@ class Tail:
 
 
 class KafkaIo:
-    """Clients of one broker, shared by all tests of a session."""
+    """Clients of one broker, shared by all tests of a session.
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self.bootstrap_servers = bootstrap_servers
-        self.admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-        # 1 MiB: nothing of the broker's limit is to be kept from a poison message
-        self.producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
-            enable_idempotence=True,
-            max_request_size=4 << 20,
-        )
+    Args:
+        bootstrap_servers: The broker.
+        writes: Whether records will be sent; a producer asks for the right to.
+        security: What the clients need besides to be let in.
+    """
+
+    producer: AIOKafkaProducer
+
+    def __init__(self, bootstrap_servers: str, *, writes: bool = True, **security: Any) -> None:
+        self._options = {"bootstrap_servers": bootstrap_servers, **security}
+        self._writes = writes
+        self.admin = AIOKafkaAdminClient(**self._options)
+        if writes:
+            # 1 MiB: nothing of the broker's limit is to be kept from a poison message
+            self.producer = AIOKafkaProducer(
+                **self._options, enable_idempotence=True, max_request_size=4 << 20
+            )
 
     async def __aenter__(self) -> Self:
         # topics of finished tests are deleted; that their producer misses them is no news
         logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)
         await self.admin.start()
-        await self.producer.start()
+        if self._writes:
+            await self.producer.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.producer.stop()
+        if self._writes:
+            await self.producer.stop()
         await self.admin.close()
 
     # Topics
@@ -191,7 +201,7 @@ class KafkaIo:
     async def consumer(self, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
         """Give a consumer that belongs to no group and sees what is committed."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap_servers,
+            **self._options,
             enable_auto_commit=False,
             isolation_level=options.pop("isolation_level", "read_committed"),
             auto_offset_reset="earliest",

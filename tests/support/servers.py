@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,37 @@ class Finished(NamedTuple):
     def own_lines(self) -> list[str]:
         """Lines on standard error that are no log lines."""
         return [line for line in self.err.splitlines() if not line.startswith("{")]
+
+
+async def run_command(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    typed: str = "",
+    timeout_s: float = 30.0,
+) -> Finished:
+    """Run a command of the product to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=environment,
+        cwd=directory,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(typed.encode())
+    except TimeoutError:
+        process.kill()
+        out, err = await process.communicate()
+        raise AssertionError(
+            f"{arguments} still ran after {timeout_s:g} s\n{out.decode()}\n{err.decode()}"
+        ) from None
+    assert process.returncode is not None
+    return Finished(process.returncode, out.decode(), err.decode())
 
 
 class Samples:
@@ -338,26 +369,10 @@ class Deployment:
         self, *arguments: str, typed: str = "", timeout_s: float = 30.0, **settings: str
     ) -> Finished:
         """Run a command of the product to its end."""
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *arguments,
-            env=self.environment(**settings),
-            cwd=self.directory,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        environment = self.environment(**settings)
+        return await run_command(
+            arguments, environment, self.directory, typed=typed, timeout_s=timeout_s
         )
-        try:
-            async with asyncio.timeout(timeout_s):
-                out, err = await process.communicate(typed.encode())
-        except TimeoutError:
-            process.kill()
-            out, err = await process.communicate()
-            raise AssertionError(
-                f"{arguments} still ran after {timeout_s:g} s\n{out.decode()}\n{err.decode()}"
-            ) from None
-        assert process.returncode is not None
-        return Finished(process.returncode, out.decode(), err.decode())
 
     # Logs and table
 

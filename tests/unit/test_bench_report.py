@@ -6,12 +6,24 @@ import pytest
 
 from bench.paced import quantile
 from bench.profiling import top_samples
-from bench.report import as_markdown, as_text, compare, faults, summary
+from bench.report import (
+    as_markdown,
+    as_text,
+    faults,
+    keys_in,
+    one_line,
+    ratios,
+    summary,
+    table,
+    values,
+)
 
 
-def drain(contender: str, number: int, rate: float, cpu: float = 5.0) -> dict[str, Any]:
+def drain(
+    contender: str, number: int, rate: float, cpu: float = 5.0, **more: Any
+) -> dict[str, Any]:
     return {
-        "measure": "drain",
+        "measure": "mixed",
         "contender": contender,
         "round": number,
         "rate": rate,
@@ -21,7 +33,13 @@ def drain(contender: str, number: int, rate: float, cpu: float = 5.0) -> dict[st
         "load": 1.0,
         "is_clean": True,
         "verdict": {"missing": 0, "doubled": 0},
+        **more,
     }
+
+
+def failure(contender: str, text: str) -> dict[str, Any]:
+    head = {"measure": "mixed", "contender": contender, "round": 1}
+    return {**head, "error": text, "is_clean": False}
 
 
 def test_ratios_are_taken_within_each_round() -> None:
@@ -34,44 +52,65 @@ def test_ratios_are_taken_within_each_round() -> None:
         drain("worker", 3, 999.0),  # its pair is missing
     ]
 
-    rate = compare(results, [])[0]
+    mine, base = (values(results, "mixed", name, "rate") for name in ("worker", "plain"))
 
-    assert rate.ratios == [2.0, 1.5]
-    assert rate.holds
-    assert rate.answer == "yes"
+    assert ratios(mine, base) == [2.0, 1.5]
+    assert "1.75 (2.00 1.50)" in table(results, "mixed")[1]
 
 
-def test_a_round_that_differs_is_told() -> None:
+def test_a_table_has_a_line_for_each_contender_in_the_usual_order() -> None:
+    results = [drain(name, 1, 1_000.0) for name in ("quix", "plain", "worker")]
+
+    rows = table(results, "mixed")
+
+    assert [row[0] for row in rows[1:]] == ["this worker", "plain aiokafka", "Quix Streams"]
+    assert len(as_text(rows).splitlines()) == 2 + 3
+    assert "| plain aiokafka | 1,000 | 1 | 5.00 | 1 | 1.00 | 80 |" in as_markdown(rows)
+
+
+def test_sizes_are_compared_with_the_usual_size() -> None:
     results = [
-        drain(name, number, rate)
-        for number, rates in enumerate([(20.0, 10.0), (30.0, 10.0), (9.0, 10.0)])
-        for name, rate in zip(("worker", "plain"), rates, strict=True)
+        drain("worker", 1, rate, measure="symbols", at=size)
+        for size, rate in ((10_000, 800.0), (200, 1_000.0), (20, 1_200.0))
     ]
 
-    assert compare(results, [])[0].answer == "yes (not in each round)"
+    rows = table(results, "symbols")
+
+    assert keys_in(results, "symbols") == [20, 200, 10_000]
+    assert [row[:3] for row in rows[1:]] == [
+        ("20", "1,200", "1.20"),
+        ("200", "1,000", "1"),
+        ("10,000", "800", "0.80"),
+    ]
 
 
-def test_more_cpu_is_worse_and_a_higher_rate_is_better() -> None:
-    results = [drain("worker", 1, 100.0, cpu=9.0), drain("plain", 1, 200.0, cpu=8.0)]
+def test_who_did_not_finish_has_no_numbers() -> None:
+    results = [drain("plain", 1, 1_000.0), failure("quix", "quix: no answer\nmore")]
 
-    rate, cpu, *others = compare(results, [])
-
-    assert (rate.answer, cpu.answer) == ("NO", "NO")
-    assert all(other.answer == "-" for other in others)
-
-
-def test_tables_have_a_line_for_each_figure() -> None:
-    comparisons = compare([drain("worker", 1, 2_000.0), drain("plain", 1, 1_000.0)], [])
-
-    assert len(as_text(comparisons).splitlines()) == 2 + len(comparisons)
-    assert "| drain, signals/s | 2,000 | 1,000 | 2.00 | yes |" in as_markdown(comparisons)
+    assert table(results, "mixed")[2][1:3] == ("-", "-")
+    assert one_line(results[1]).endswith("quix: no answer\nmore")
 
 
 def test_a_wrong_decision_is_told() -> None:
     wrong = drain("worker", 2, 1.0) | {"is_clean": False, "verdict": {"missing": 3, "doubled": 0}}
 
-    assert faults([drain("plain", 1, 1.0), wrong]) == ["round 2, drain, worker: missing 3"]
+    assert faults([drain("plain", 1, 1.0), wrong]) == ["round 2, mixed, worker: missing 3"]
     assert summary([wrong])[-1].startswith("WRONG")
+
+
+def test_a_lost_reward_is_told() -> None:
+    wrong = drain("bytewax", 1, 1.0, trades=10, rewards=9) | {"is_clean": False}
+
+    (text,) = faults([wrong])
+
+    assert text.endswith("9 rewards of 10 trades")
+
+
+def test_a_peer_may_fail_and_the_worker_may_not() -> None:
+    results = [failure("quix", "quix: too slow"), failure("worker", "worker ended")]
+
+    assert faults(results) == ["round 1, mixed: worker ended"]
+    assert "did not finish: round 1, mixed: quix: too slow" in summary(results)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,26 @@
 
 import random
 from collections import Counter
+from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from bench import plain_worker
-from bench.traffic import BenchSignal, expected_regime, fault_of, judge, make_signals, make_trade
-from consumer.domain.partition_state import PartitionState
+from bench.floor import VALUE
+from bench.history import row_trades
+from bench.judge import LADDERS, fault_of, judge
+from bench.ordinary_job import ROW_FIELDS, parse_row
+from bench.ordinary_rules import decide, detect, reward_of
+from bench.traffic import (
+    SUITABLE,
+    BenchSignal,
+    expected_regime,
+    make_backlog,
+    make_signals,
+    make_trade,
+)
+from consumer.domain.partition_state import FoldSettings, PartitionState
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings
 from consumer.wire import decode_trade
@@ -36,9 +48,14 @@ def decided_by_worker(signals: list[BenchSignal]) -> list[bytes]:
 
 
 def decided_by_plain(signals: list[BenchSignal]) -> list[bytes]:
-    row = plain_worker.parse_row([None] * len(plain_worker.ROW_FIELDS))
-    jobs = [plain_worker.make_job(as_record(signal, n)) for n, signal in enumerate(signals)]
-    return [plain_worker.decide(job, row, 0)[0] for job in jobs]
+    row = parse_row([None] * len(ROW_FIELDS))
+    found = []
+    for offset, signal in enumerate(signals):
+        request = Signal.model_validate(orjson.loads(signal.value))
+        decision_id = str(uuid5(NAMESPACE_URL, f"meta-strategy:default:{request.signal_id}"))
+        record = as_record(signal, offset)
+        found.append(decide(record, request, decision_id, detect(request.market), row, 0).value)
+    return found
 
 
 def test_the_same_arguments_give_the_same_signals() -> None:
@@ -69,8 +86,14 @@ def test_both_contenders_write_the_same_fields() -> None:
 
     (mine,), (plain,) = decided_by_worker(signals), decided_by_plain(signals)
 
-    assert list(orjson.loads(mine)) == list(orjson.loads(plain))
+    assert sorted(orjson.loads(mine)) == sorted(orjson.loads(plain))
     assert len(mine) == pytest.approx(len(plain), rel=0.1)
+
+
+def test_the_floor_writes_as_much_as_a_decision() -> None:
+    sizes = list(map(len, decided_by_worker(make_signals(500, ts=TS))))
+
+    assert len(VALUE) == pytest.approx(sum(sizes) / len(sizes), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +154,39 @@ def test_trades_belong_to_their_decisions() -> None:
     assert isinstance(trade, TradeClosed)
     assert trade.decision_id == decision["decision_id"]
     assert (trade.strategy, trade.regime, trade.atr) == (None, None, None)
+
+
+def test_a_backlogs_trades_can_be_learned_from_without_their_decisions() -> None:
+    """They wait beside the signals: whether a decision is known by then is a matter of order."""
+    backlog = make_backlog(200, ts=TS)
+    state = PartitionState(FoldSettings(), dict.fromkeys(LADDERS, 1.0))
+
+    for (key, value), signal in zip(backlog.trades, backlog.signals, strict=True):
+        trade = decode_trade(ConsumerRecord("t", 0, 0, 0, 0, key, value, None, 1, 1, ()))
+        assert isinstance(trade, TradeClosed)
+        result = state.fold_trade(trade, 0)
+        assert result.attribution == "echo"
+        assert result.reward == pytest.approx(reward_of(trade, trade.atr or 0.0))
+        assert key == signal.key
+        assert trade.strategy in SUITABLE[str(trade.regime)].split()
+
+
+def test_a_part_of_a_backlog_keeps_signals_and_trades_together() -> None:
+    backlog = make_backlog(10, ts=TS)
+
+    part = backlog.first(0.5)
+
+    assert part.signals == backlog.signals[:5]
+    assert part.trades == backlog.trades[:5]
+    assert make_backlog(10, ts=TS, with_trades=False).first(0.5).trades == []
+
+
+def test_each_row_trade_makes_a_row_of_its_own() -> None:
+    state = PartitionState(FoldSettings(), dict.fromkeys(LADDERS, 1.0))
+
+    for key, value in row_trades(100, ts=TS):
+        trade = decode_trade(ConsumerRecord("t", 0, 0, 0, 0, key, value, None, 1, 1, ()))
+        assert isinstance(trade, TradeClosed)
+        state.fold_trade(trade, 0)
+
+    assert len(state.rows) == 100

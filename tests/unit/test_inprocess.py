@@ -34,7 +34,7 @@ from consumer import (
     get_strategy_profile,
     register_strategy_profile,
 )
-from consumer.domain.qtable import NO_REWARDS, fold_reward
+from consumer.domain.qtable import HALF_LIFE, NO_REWARDS, decay_of, fold_reward
 from consumer.inprocess import integration
 from consumer.store import files
 
@@ -134,7 +134,9 @@ def test_each_arm_is_the_fold_of_its_own_rewards(
     for account, symbol, regime, strategy, reward in told:
         learn(selector, reward, account=account, symbol=symbol, regime=regime, strategy_id=strategy)
         arm = (account, symbol, regime, str(strategy))
-        expected[arm] = fold_reward(expected.get(arm, NO_REWARDS), reward, alpha)
+        expected[arm] = fold_reward(
+            expected.get(arm, NO_REWARDS), reward, alpha, decay_of(HALF_LIFE)
+        )
 
     found = {
         (context.account, context.symbol, context.regime, strategy): stats
@@ -285,7 +287,7 @@ def test_what_cannot_be_chosen_for_is_named(arguments: Any, message: str) -> Non
     [
         ({"reward": float("nan")}, "realized_r: must be a finite number, was nan"),
         ({"reward": 1001.0}, "realized_r: must be less than or equal to 1000, was 1001.0"),
-        ({"reward": 1.0, "strategy_id": "yolo"}, "strategy: is 'yolo'; known are defensive"),
+        ({"reward": 1.0, "strategy_id": "yolo"}, "strategy: is not known; known are defensive"),
         ({"reward": 1.0, "regime": "sideways"}, "'sideways' is not a valid MarketRegime"),
         ({"reward": 1.0, "close_reason": "fear"}, "'fear' is not a valid CloseReason"),
     ],
@@ -381,24 +383,32 @@ def test_people_can_read_the_file(tmp_path: Path) -> None:
     learn(selector, 3.5)
     learn(selector, -1.0)
 
+    arm = {
+        "strategy": "ultra_aggressive",
+        "count": 2,
+        "ema_reward": 0.8 * 3.5 - 0.2,
+        "avg_reward": 1.25,
+        "win_count": 1,
+        "loss_count": 1,
+        "total_r": 2.5,
+        "sum_squares": 13.25,
+        "recent_r": 3.5 * decay_of(HALF_LIFE) - 1.0,
+        "paper_count": 0,
+        "paper_r": 0.0,
+        "paper_squares": 0.0,
+        "recent_paper_r": 0.0,
+    }
     assert json.loads(path.read_text(encoding="utf-8")) == {
         "format": "meta-strategy-table",
-        "version": 1,
+        "version": 2,
         "reward_unit": "atr",
         "totals": {"decisions": 0, "explorations": 0, "rewards": 2},
         "entries": [
-            {
-                "account": "default",
-                "symbol": "BTCUSDT",
-                "regime": "trend_up",
-                "strategy": "ultra_aggressive",
-                "count": 2,
-                "ema_reward": 0.8 * 3.5 - 0.2,
-                "avg_reward": 1.25,
-                "win_count": 1,
-                "loss_count": 1,
-                "total_r": 2.5,
-            }
+            arm | {"account": "default", "symbol": "BTCUSDT", "regime": "trend_up"},
+        ],
+        "parents": [
+            arm | {"account": "default", "regime": None},
+            arm | {"account": "default", "regime": "trend_up"},
         ],
     }
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
@@ -415,7 +425,7 @@ def saved_text(path: Path) -> str:
         (r"(?s).*", "", "content: Invalid JSON"),
         (r"(?s)(.{100}).*", r"\1", "content: Invalid JSON"),
         (r"meta-strategy-table", "meta-strategy-snapshot", "format: "),
-        (r'"version": 1', '"version": 2', "version: "),
+        (r'"version": 2', '"version": 1', "version: "),
         (r'"ema_reward": 1.0', '"ema_reward": NaN', "entries.0.ema_reward: "),
         (r'"count": 1,', '"count": 0,', "entries.0.count: "),
         (r'"loss_count": 0', '"loss_count": 1', "entries.0: counts do not add up"),

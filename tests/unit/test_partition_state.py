@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.domain.context import ContextKey
+from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import (
     FoldResult,
@@ -18,7 +18,7 @@ from consumer.domain.partition_state import (
     StoredPartition,
     Totals,
 )
-from consumer.domain.qtable import ArmStats
+from consumer.domain.qtable import ArmStats, fold_paper_reward
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import learn
@@ -248,6 +248,11 @@ def hashes(stored: StoredPartition) -> RawPartition:
             for one in reversed(stored.trades)
         },
         totals={name: str(getattr(stored.totals, name)) for name in Totals.__slots__},
+        parents={
+            codec.parent_field(parent, strategy): codec.encode_parent(parent, strategy, stats)
+            for parent, row in stored.parents.items()
+            for strategy, stats in row.items()
+        },
         rows=rows,
     )
 
@@ -382,6 +387,7 @@ def test_a_view_that_is_none_is_refused() -> None:
         replace(good, decision_ids={"d1": "none"}),
         replace(good, trades={"nocolon": "[]"}),
         replace(good, totals={"decisions": "many"}),
+        replace(good, parents={"default:*:scalp": "[]"}),
         replace(good, rows={"a:b:c": {}}),
     ):
         with pytest.raises(RefusedError):
@@ -802,6 +808,74 @@ def test_a_context_without_rewards_is_empty() -> None:
     assert dict(a_state().row(ContextKey("default", "X", MarketRegime.UNKNOWN))) == {}
 
 
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["A", "B"]),
+            st.sampled_from([MarketRegime.TREND_UP, MarketRegime.UNKNOWN]),
+            st.sampled_from(["scalp", "moderate"]),
+            st.integers(-8, 8),
+            st.none() | st.integers(-8, 8),
+        ),
+        max_size=20,
+    )
+)
+def test_parents_are_the_fold_of_all_their_symbols_rewards(
+    trades: list[tuple[str, MarketRegime, str, int, int | None]],
+) -> None:
+    """A correction reaches each row with the weight that its reward still has there."""
+    state = a_state(half_life=2.0)
+    sums: dict[tuple[ParentKey, str], list[float]] = {}
+    for number, (symbol, regime, strategy, reward, _) in enumerate(trades):
+        close(
+            state,
+            f"t{number}",
+            symbol=symbol,
+            decision_id="gone",
+            regime=regime,
+            strategy=strategy,
+            realized_r=float(reward),
+        )
+    for number, (symbol, regime, strategy, reward, revised) in enumerate(trades):
+        if revised is not None:
+            close(state, f"t{number}", symbol=symbol, revision=1, realized_r=float(revised))
+        final = float(reward if revised is None else revised)
+        for parent in ContextKey("default", symbol, regime).parents:
+            sums.setdefault((parent, strategy), []).append(final)
+
+    found = {
+        (parent, strategy): stats
+        for parent, row in state.parents.items()
+        for strategy, stats in row.items()
+    }
+    assert found.keys() == sums.keys()
+    for key, rewards in sums.items():
+        recent = sum(reward * 0.5 ** (age / 2) for age, reward in enumerate(reversed(rewards)))
+        assert found[key].count == len(rewards)
+        assert found[key].total_r == pytest.approx(sum(rewards))
+        assert found[key].sum_squares == pytest.approx(sum(r * r for r in rewards))
+        assert found[key].recent_r == pytest.approx(recent, abs=1e-9)
+    for symbol, regime, *_ in trades:
+        context = ContextKey("default", symbol, regime)
+        assert state.parent_rows(context) == tuple(state.parents[one] for one in context.parents)
+
+
+def test_a_row_that_was_given_away_never_changes() -> None:
+    """What a policy worked out from a row holds as long as it has that row."""
+    state = a_state()
+    open_up(state, "d1")
+    close(state, "t1", decision_id="d1", realized_r=1.0)
+    (context,) = state.rows
+    given = (state.row(context), *state.parent_rows(context))
+    before = [dict(row) for row in given]
+
+    close(state, "t2", decision_id="d1", realized_r=2.0)
+
+    assert [dict(row) for row in given] == before
+    assert state.row(context) != given[0]
+
+
 def test_counters_count_decisions_explorations_and_rewards() -> None:
     state = a_state()
     state.admit(decision("d1"), is_exploration=True)
@@ -818,7 +892,7 @@ def test_counters_count_decisions_explorations_and_rewards() -> None:
 @given(st.floats(-1000.0, 1000.0), st.integers(0, 2**53), st.text("abc:_", min_size=1))
 def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -> None:
     """17 significant digits: what a restart reads is what was folded, to the last bit."""
-    stats = ArmStats(count, value, count // 2, count // 3, value * 3)
+    stats = ArmStats(count, value, count // 2, count // 3, value * 3, value * value, value / 3)
 
     fields = dict(codec.arm_fields("scalp", stats))
 
@@ -827,8 +901,23 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
     assert float(fields["scalp:ema_reward"]) == value
     assert set(fields) == {
         f"scalp:{name}"
-        for name in ("count", "ema_reward", "avg_reward", "win_count", "loss_count", "total_r")
+        for name in (
+            "count",
+            "ema_reward",
+            "avg_reward",
+            "win_count",
+            "loss_count",
+            "total_r",
+            "sum_squares",
+            "recent_r",
+        )
     }
+    stats = fold_paper_reward(stats, value, 0.5)
+    assert codec.decode_row(dict(codec.arm_fields("scalp", stats))) == {"scalp": stats}
+    for parent in ContextKey("paper", "X", MarketRegime.UNKNOWN, "b").parents:
+        assert codec.decode_parents([codec.encode_parent(parent, "scalp", stats)]) == {
+            parent: {"scalp": stats}
+        }
     name = codec.trade_field("paper", trade_id)
     state = a_state()
     open_up(state, "d1", account="paper", atr=abs(value) + 1e-12)

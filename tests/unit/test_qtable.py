@@ -20,10 +20,13 @@ alphas = st.sampled_from([0.2, 1.0, 1e-3]) | st.floats(0.01, 1.0)
 TOLERANCE = 1e-9
 
 
+DECAY = 0.9
+
+
 def fold(values: list[float], alpha: float) -> ArmStats:
     stats = NO_REWARDS
     for value in values:
-        stats = fold_reward(stats, value, alpha)
+        stats = fold_reward(stats, value, alpha, DECAY)
     return stats
 
 
@@ -37,6 +40,10 @@ def assert_is_fold_of(stats: ArmStats, values: list[float], alpha: float) -> Non
     assert stats.loss_count == sum(value < 0 for value in values)
     assert stats.total_r == pytest.approx(sum(values), abs=TOLERANCE)
     assert stats.ema_reward == pytest.approx(ema, abs=TOLERANCE)
+    recent = sum(value * DECAY**age for age, value in enumerate(reversed(values)))
+    assert stats.recent_r == pytest.approx(recent, abs=TOLERANCE)
+    # of squares up to a million each
+    assert stats.sum_squares == pytest.approx(sum(v * v for v in values), abs=1e-6)
     if values:
         assert stats.avg_reward == pytest.approx(sum(values) / len(values), abs=TOLERANCE)
         assert stats.win_rate == pytest.approx(stats.win_count / len(values), abs=1e-12)
@@ -70,10 +77,12 @@ def test_a_correction_stands_as_if_it_had_always_stood_there(
     for corrected, value in events:
         if corrected is None:
             values.append(value)
-            stats = fold_reward(stats, value, alpha)
+            stats = fold_reward(stats, value, alpha, DECAY)
         else:
             old, values[corrected] = values[corrected], value
-            stats = revise_reward(stats, old=old, new=value, ordinal=corrected + 1, alpha=alpha)
+            stats = revise_reward(
+                stats, old=old, new=value, ordinal=corrected + 1, alpha=alpha, decay=DECAY
+            )
 
         assert_is_fold_of(stats, values, alpha)
 
@@ -147,7 +156,7 @@ def test_statistics_never_change() -> None:
     fold_reward(before, 5.0, 0.2)
     revise_reward(before, old=1.0, new=5.0, ordinal=1, alpha=0.2)
 
-    assert before == ArmStats(1, 1.0, 1, 0, 1.0)
+    assert before == ArmStats(1, 1.0, 1, 0, 1.0, 1.0, 1.0)
     with pytest.raises(FrozenInstanceError):
         before.count = 2  # type: ignore[misc]
 

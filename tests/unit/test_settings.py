@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.errors import SettingsError
 from consumer.settings import Settings, load, load_profiles, unknown_variables
 from schemas import CloseReason, StrategyID
@@ -41,6 +42,21 @@ def problem() -> str:
     return text
 
 
+@pytest.mark.parametrize(
+    "name", ["epsilon_greedy", "ucb", "kernel_ucb", "thompson", "full_information"]
+)
+def test_policies_are_chosen_by_name(env: Any, name: str) -> None:
+    """Each has a version of its own, and what changes its choices changes the version."""
+    env(META_STRATEGY_POLICY=name)
+    found = load()
+    env(META_STRATEGY_POLICY=name, META_STRATEGY_HALF_LIFE="50", META_STRATEGY_EPSILON="0.3")
+    other = load()
+
+    assert found.policy.name == name
+    assert other.fold.half_life == 50.0
+    assert found.decider.policy_version != other.decider.policy_version
+
+
 DEFAULTS: dict[str, Any] = {
     "kafka_bootstrap_servers": "localhost:9092",
     "kafka_group_id": "meta-strategy",
@@ -54,6 +70,7 @@ DEFAULTS: dict[str, Any] = {
     "redis_cluster": False,
     "meta_strategy_enabled": True,
     "meta_strategy_policy": "epsilon_greedy",
+    "meta_strategy_half_life": 300.0,
     "meta_strategy_epsilon": 0.10,
     "meta_strategy_alpha": 0.20,
     "meta_strategy_epsilon_decay": 0.995,
@@ -300,6 +317,7 @@ def test_settings_reach_the_rules(env: Any) -> None:
     found = load()
 
     assert [found.policy.epsilon(n) for n in (0, 1, 9)] == [0.4, 0.2, 0.1]
+    assert isinstance(found.policy, EpsilonGreedy)
     assert (found.policy.min_samples, found.policy.min_confidence_for_exploit) == (9, 0.7)
     fold = found.fold
     assert (fold.alpha, fold.reward_unit, fold.learn_exclude) == (0.3, "risk", {"timeout"})

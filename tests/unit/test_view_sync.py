@@ -135,6 +135,22 @@ async def test_a_loss_is_noticed_once_and_healed() -> None:
     running.cancel()
 
 
+async def test_an_opening_that_changed_nothing_writes_where_it_stands() -> None:
+    """Markers and refused trades move the position alone: who waits for the view waits for that."""
+    bench = Bench(since=Position())
+    bench.state.position = Position(1, 2)
+    sync: ViewSync[MemoryDelta] = ViewSync(
+        bench.view, 0, bench.state, since=Position(), clock=bench.clock, on_rewind=bench._rewound
+    )
+    running = asyncio.create_task(sync.run())
+
+    async with asyncio.timeout(10):
+        await sync.written()
+
+    assert bench.view.partitions[0].position == Position(1, 2)
+    running.cancel()
+
+
 async def test_what_is_not_committed_is_never_written() -> None:
     bench = Bench(since=Position())
     running = asyncio.create_task(bench.sync.run())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from consumer.domain.draws import Draws
-from consumer.domain.qtable import Row
+from consumer.domain.qtable import NO_ROW, Row
 from schemas import MarketRegime, Mode
 
 
@@ -18,6 +18,8 @@ class Situation(NamedTuple):
     """What is known of each arm in this context."""
     candidates: tuple[str, ...]
     """Ids of the eligible arms, in the order that settles ties; at least one."""
+    parents: tuple[Row, Row] = (NO_ROW, NO_ROW)
+    """The same over all symbols: of the account, and of the regime in it."""
 
 
 class Choice(NamedTuple):

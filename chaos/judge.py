@@ -1,0 +1,101 @@
+"""The end of a run: everything read back, and compared with the oracle."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+from redis.asyncio import Redis, RedisCluster
+
+from bench.broker import PARTITIONS
+from chaos.clients import log_reader
+from chaos.fold import Fold
+from chaos.oracle import Findings, compare_rows, judge_partition
+from chaos.replay import replay
+from consumer.connection import TopicNames
+from consumer.settings import Settings
+
+_SILENCE_S = 60.0
+View = dict[str, dict[str, str]]
+
+
+async def read_logs(
+    bootstrap_servers: str, logs: Sequence[TopicPartition]
+) -> dict[str, list[ConsumerRecord]]:
+    """Read what is committed of some logs that nobody writes to any more, by topic, by offset."""
+    async with log_reader(bootstrap_servers, logs) as consumer:
+        found: dict[str, list[ConsumerRecord]] = {log.topic: [] for log in logs}
+        async with asyncio.timeout(_SILENCE_S * len(logs)):
+            ends = await consumer.end_offsets(logs)
+            while not await _is_at(consumer, ends):
+                for log, records in (await consumer.getmany(timeout_ms=100)).items():
+                    found[log.topic] += records
+    return found
+
+
+async def _is_at(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    return all([await consumer.position(log) >= end for log, end in ends.items()])
+
+
+async def read_view(redis: Redis | RedisCluster, prefix: str) -> View:
+    """Read every hash of a deployment."""
+    keys = [key async for key in redis.scan_iter(f"{prefix}:*", count=5_000)]
+    view: View = {}
+    for start in range(0, len(keys), 500):
+        part = keys[start : start + 500]
+        pipeline = redis.pipeline(transaction=False)
+        for key in part:
+            pipeline.hgetall(key)
+        view |= dict(zip(part, await pipeline.execute(), strict=True))
+    return view
+
+
+async def letters_of(bootstrap_servers: str, topics: TopicNames) -> Counter[tuple[str, int, int]]:
+    """Count the dead letters by the place of the record they are about."""
+    found: Counter[tuple[str, int, int]] = Counter()
+    logs = [TopicPartition(topics.dead_letters, number) for number in range(PARTITIONS)]
+    for record in (await read_logs(bootstrap_servers, logs))[topics.dead_letters]:
+        headers = {name: value.decode() for name, value in record.headers}
+        place = headers["dlq.topic"], int(headers["dlq.partition"]), int(headers["dlq.offset"])
+        found[place] += 1
+    return found
+
+
+async def judge(
+    bootstrap_servers: str,
+    topics: TopicNames,
+    view: View,
+    *,
+    prefix: str,
+    window: int,
+    settings: Settings,
+) -> Findings:
+    """Compare logs and table with the oracle; one partition after the other is in memory.
+
+    Args:
+        bootstrap_servers: Of the brokers.
+        topics: The deployment's.
+        view: Every hash in Redis.
+        prefix: What every key starts with.
+        window: Ids, rewards and open decisions that are remembered.
+        settings: The workers', for the replay.
+    """
+    found = Findings()
+    letters = await letters_of(bootstrap_servers, topics)
+    for number in range(PARTITIONS):
+        names = (topics.signals, topics.decisions, topics.trades)
+        logs = await read_logs(bootstrap_servers, [TopicPartition(n, number) for n in names])
+        signals, decisions, trades = (logs[name] for name in names)
+        fold = Fold(window=window, open_max=window)
+        judge_partition(number, signals, decisions, trades, letters, fold=fold, found=found)
+        compare_rows(number, prefix, fold, view, found)
+        found.replayed, differing = (
+            found.replayed + len(decisions),
+            replay(settings, signals, decisions, trades),
+        )
+        found.replays_differing += len(differing)
+        for text in differing[:3]:
+            found.note(text)
+        await asyncio.sleep(0)
+    return found

@@ -1,0 +1,202 @@
+"""What the logs must add up to, computed apart from the product, partition by partition.
+
+Knows the contract and nothing of the worker. Decisions are compared with the rules of section 3 on the
+table as it was at their `table_offset`; the table is compared with Redis to the last bit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from aiokafka.structs import ConsumerRecord
+
+from chaos.fold import Fold, message_of
+from tests.support.fold_oracle import decision_id, expected_decision, levels_of
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a comparison came to; everything but the counts in the first part has to be 0."""
+
+    signals: int = 0
+    decisions: int = 0
+    repeats: int = 0
+    bad: int = 0
+    degraded: int = 0
+    trades: int = 0
+    learned: int = 0
+    repeated_trades: int = 0
+    corrected_trades: int = 0
+    refused_trades: int = 0
+    cells: int = 0
+    replayed: int = 0
+    # faults
+    missing: int = 0
+    doubled: int = 0
+    unasked: int = 0
+    out_of_order: int = 0
+    wrong: int = 0
+    letters_missing: int = 0
+    letters_too_many: int = 0
+    cells_differing: int = 0
+    replays_differing: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Keep an example of a fault."""
+        if len(self.examples) < 20:
+            self.examples.append(text)
+
+
+def judge_partition(
+    number: int,
+    signals: Sequence[ConsumerRecord],
+    decisions: Sequence[ConsumerRecord],
+    trades: Sequence[ConsumerRecord],
+    letters: Mapping[tuple[str, int, int], int],
+    *,
+    fold: Fold,
+    found: Findings,
+) -> None:
+    """Compare one partition's decisions and dead letters with what its inputs demand.
+
+    Args:
+        number: Which partition.
+        signals: All records, by offset.
+        decisions: All committed records, by offset.
+        trades: All records, by offset.
+        letters: Committed dead letters, counted by topic, partition and offset.
+        fold: An empty one; afterwards what Redis must hold.
+        found: Is added to.
+    """
+    by_offset, answers, seen_at = {}, set(), -1
+    expected: dict[int, dict[str, Any]] = {}
+    ids: dict[str, OrderedDict[str, None]] = {}
+    for record in signals:
+        by_offset[record.offset] = record
+        found.signals += 1
+        message = message_of(record)
+        if message is None or "market" not in message or "signal_id" not in message:
+            found.bad += 1
+            _judge_letter(record, letters, found, wanted=1)
+            continue
+        _judge_letter(record, letters, found, wanted=0)
+        account = message.get("account") or "default"
+        known = ids.setdefault(account, OrderedDict())
+        if message["signal_id"] in known:
+            found.repeats += 1
+            continue
+        known[message["signal_id"]] = None
+        if len(known) > fold.window:
+            known.popitem(last=False)
+        expected[record.offset] = message
+
+    at = 0
+    for record in decisions:
+        said = orjson.loads(record.value)
+        found.decisions += 1
+        found.degraded += said["degraded"]
+        offset = said["source"]["offset"]
+        if offset <= seen_at or said["source"]["partition"] != number:
+            found.out_of_order += 1
+            found.note(f"partition {number}: {record.offset} answers {offset} after {seen_at}")
+        seen_at = max(seen_at, offset)
+        while at < len(trades) and trades[at].offset < said["table_offset"]:
+            fold.learn(trades[at])
+            at += 1
+        if offset in answers:
+            found.doubled += 1
+            found.note(f"partition {number}: signal {offset} is answered twice")
+        elif (signal := expected.get(offset)) is None:
+            found.unasked += 1
+            found.note(f"partition {number}: {offset} wants no answer")
+        elif fault := _fault_of(said, signal, fold):
+            found.wrong += 1
+            found.note(f"partition {number}: signal {offset}: {fault}")
+        answers.add(offset)
+        fold.admit(said)
+    for record in trades[at:]:
+        fold.learn(record)
+    missing = expected.keys() - answers
+    found.missing += len(missing)
+    if missing:
+        found.note(f"partition {number}: no answer to {sorted(missing)[:5]}")
+    found.trades += len(trades)
+    found.learned += fold.learned
+    found.repeated_trades += fold.repeats
+    found.corrected_trades += fold.corrected
+    found.refused_trades += len(fold.refused)
+    for record in trades:
+        _judge_letter(record, letters, found, wanted=int(record.offset in fold.refused))
+
+
+def _judge_letter(
+    record: ConsumerRecord,
+    letters: Mapping[tuple[str, int, int], int],
+    found: Findings,
+    *,
+    wanted: int,
+) -> None:
+    count = letters.get((record.topic, record.partition, record.offset), 0)
+    if count != wanted:
+        found.letters_missing += max(0, wanted - count)
+        found.letters_too_many += max(0, count - wanted)
+        found.note(f"{record.topic} {record.partition}/{record.offset}: {count} dead letters")
+
+
+def _fault_of(said: Mapping[str, Any], signal: Mapping[str, Any], fold: Fold) -> str:
+    account = signal.get("account") or "default"
+    if said["decision_id"] != decision_id(account, signal["signal_id"]):
+        return "decision_id"
+    row = fold.rows.get(f"{account}:{signal['symbol']}:{said['regime']}", {})
+    wanted = expected_decision(signal, row)
+    if said["regime"] != wanted.regime:
+        return f"regime {said['regime']}, must be {wanted.regime}"
+    if said["propensities"].keys() != set(wanted.candidates):
+        return "candidates"
+    if any(abs(said["propensities"][s] - p) > 1e-9 for s, p in wanted.propensities.items()):
+        return f"propensities {said['propensities']}, must be {wanted.propensities}"
+    if said["mode"] != "explore":
+        if said["strategy"] != wanted.greedy or said["mode"] != wanted.mode:
+            return f"{said['mode']} {said['strategy']}, must be {wanted.mode} {wanted.greedy}"
+        if wanted.reasoning is not None and said["reasoning"] != wanted.reasoning:
+            return f"reasoning {said['reasoning']}, must be {wanted.reasoning}"
+    market, tpsl = signal["market"], said["tpsl"]
+    prices = levels_of(said["strategy"], signal["side"], market["current_price"], market["atr"])
+    for name, price in zip(
+        ("stop_loss", "take_profit_1", "take_profit_2", "take_profit_3"), prices, strict=True
+    ):
+        if abs(tpsl[name] - price) > 1e-9 * abs(price):
+            return f"{name} {tpsl[name]}, must be {price}"
+    return ""
+
+
+def compare_rows(
+    number: int, prefix: str, fold: Fold, table: Mapping[str, Mapping[str, str]], found: Findings
+) -> None:
+    """Compare a partition's rows in Redis with the fold: every key, every field, every bit.
+
+    Args:
+        number: Which partition.
+        prefix: What every key starts with.
+        fold: Of all its records.
+        table: Every hash of a context in Redis, by key.
+        found: Is added to.
+    """
+    begin = f"{prefix}:{{{number}}}:q:"
+    there = {key.removeprefix(begin): row for key, row in table.items() if key.startswith(begin)}
+    for context in there.keys() ^ fold.rows.keys():
+        found.cells_differing += 1
+        found.note(f"{begin}{context} is only in {'Redis' if context in there else 'the logs'}")
+    for context in there.keys() & fold.rows.keys():
+        for strategy, arm in fold.rows[context].items():
+            is_revised = f"{context}:{strategy}" in fold.revised
+            for name, value in arm.fields(strategy).items():
+                found.cells += 1
+                text = there[context].get(name, "nan")
+                tolerance = 1e-12 * max(1.0, abs(value)) * (1 + arm.count) if is_revised else 0.0
+                if not abs(float(text) - value) <= tolerance:
+                    found.cells_differing += 1
+                    found.note(f"{begin}{context} {name} is {text}, must be {value!r}")

@@ -1,0 +1,48 @@
+"""Decisions made again from the logs alone, by the product's own code: the same bytes (I12)."""
+
+from collections.abc import Sequence
+
+import orjson
+from aiokafka.structs import ConsumerRecord
+
+from consumer.decide import Decider
+from consumer.domain.partition_state import PartitionState, Position
+from consumer.learn import learn
+from consumer.pipeline import Pipeline, decoded_trade
+from consumer.settings import Settings
+
+
+def replay(
+    settings: Settings,
+    signals: Sequence[ConsumerRecord],
+    decisions: Sequence[ConsumerRecord],
+    trades: Sequence[ConsumerRecord],
+) -> list[str]:
+    """Make each decision of a partition again; say which ones differ from what was published.
+
+    Time and the mark `degraded` are taken from the decision: they are no part of the rule.
+    """
+    pipeline = Pipeline(
+        Decider(settings.detector, settings.selector, seed=settings.meta_strategy_seed)
+    )
+    stops = {name: profile.r_sl for name, profile in settings.all_profiles.items()}
+    state = PartitionState(settings.fold, stops)
+    by_offset = {record.offset: record for record in signals}
+    differing, at = [], 0
+    for record in decisions:
+        said = orjson.loads(record.value)
+        while at < len(trades) and trades[at].offset < said["table_offset"]:
+            trade = trades[at]
+            learn(state, decoded_trade(trade), offset=trade.offset, timestamp_ms=trade.timestamp)
+            at += 1
+        state.position = Position(state.position.decisions, said["table_offset"])
+        source = by_offset[said["source"]["offset"]]
+        step = pipeline.step(
+            state, (), [source], now_ms=record.timestamp, degraded=said["degraded"]
+        )
+        again = [out.value for out in step.decisions]
+        if again != [record.value]:
+            differing.append(
+                f"{record.partition}/{record.offset}: made again {again}, was {record.value!r}"
+            )
+    return differing

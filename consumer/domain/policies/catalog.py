@@ -1,0 +1,57 @@
+"""The policies that learn from shared rows, by the names that settings give them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from consumer.domain.policies.base import Policy
+from consumer.domain.policies.estimators import Estimator
+from consumer.domain.policies.evidence import Ladders, on_paper
+from consumer.domain.policies.full_information import FullInformation
+from consumer.domain.policies.thompson import Thompson
+from consumer.domain.policies.ucb import Ucb
+from consumer.domain.reward import RewardUnit
+from schemas import StrategyProfile
+
+SharedPolicy = Literal["ucb", "kernel_ucb", "thompson", "full_information"]
+PolicyName = Literal["epsilon_greedy", "ucb", "kernel_ucb", "thompson", "full_information"]
+
+_PAPER_WIDTH = 0.75
+"""Deviations of the bound on paper: 1 is best where paths end at the exit, 0.5 where they go on."""
+
+
+def make_policy(
+    name: SharedPolicy,
+    profiles: Mapping[str, StrategyProfile],
+    *,
+    unit: RewardUnit,
+    half_life: float,
+    default_strategy: str,
+) -> Policy:
+    """Make a policy.
+
+    Args:
+        name: Which.
+        profiles: All strategies by id.
+        unit: Of the rewards.
+        half_life: As the rows are folded [rewards].
+        default_strategy: Id of the strategy taken where the regime is unknown.
+    """
+    apart = Estimator(ladders=Ladders.of_profiles(profiles, unit), half_life=half_life)
+    alike = replace(apart, are_alike=True)
+    ucb = Ucb(estimator=alike, default_strategy=default_strategy, name="kernel_ucb")
+    match name:
+        case "ucb":
+            return replace(ucb, estimator=apart, name=name)
+        case "kernel_ucb":
+            return ucb
+        case "thompson":
+            return Thompson(estimator=apart, default_strategy=default_strategy)
+        case "full_information":
+            paper = replace(alike, sums_of=on_paper)
+            return FullInformation(
+                on_paper=Ucb(
+                    estimator=paper, width=_PAPER_WIDTH, default_strategy=default_strategy
+                ),
+                earned=ucb,
+            )

@@ -1,0 +1,42 @@
+"""Choosing when every arm's outcome is known on paper, whoever was chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from consumer.domain.draws import Draws
+from consumer.domain.policies.base import Choice, Situation
+from consumer.domain.policies.ucb import Ucb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullInformation:
+    """Take the best by outcomes on paper; by what was earned while there are none.
+
+    Outcomes on paper come without being chosen, so there is little to explore. A small bound is left:
+    a wide ladder's outcomes swing more, and it has to be held for longer to be seen to its end.
+
+    Args:
+        on_paper: Judges outcomes on paper.
+        earned: Judges real rewards.
+    """
+
+    on_paper: Ucb
+    earned: Ucb
+    name: str = "full_information"
+
+    def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - nothing is drawn, ever
+        """Give the exploration rate [1]: 0."""
+        return 0.0
+
+    def choose(self, situation: Situation, draws: Draws) -> Choice:
+        """Pick one of the candidates."""
+        has_paper = any(stats.paper_count for stats in situation.parents[0].values())
+        return (self.on_paper if has_paper else self.earned).choose(situation, draws)
+
+    def parameters(self) -> Mapping[str, float | str]:
+        """Give all that changes its choices, for the policy's version."""
+        return {
+            "name": self.name,
+            "on_paper": repr(dict(self.on_paper.parameters())),
+            "earned": repr(dict(self.earned.parameters())),
+        }

@@ -1,0 +1,78 @@
+"""Optimism: the arm that may be the best, by mean and by how unsure it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from consumer.domain.draws import Draws
+from consumer.domain.policies.base import Choice, Situation
+from consumer.domain.policies.cold_start import cold_start
+from consumer.domain.policies.epsilon_greedy import arm_confidence
+from consumer.domain.policies.estimators import Estimator
+from consumer.domain.policies.kept import Kept
+from consumer.domain.qtable import NO_REWARDS
+from schemas import Mode, StrategyID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ucb:
+    """Take the candidate with the highest upper confidence bound: mean + `width` deviations.
+
+    An arm is tried until its bound falls below the others', so that it is given up only when its
+    rewards say so. There is no chance in it: the chosen arm has propensity 1. To judge other
+    policies by its decisions, take one that draws.
+
+    Source: Lai & Robbins (1985), Asymptotically efficient adaptive allocation rules; Kaufmann,
+        Cappe & Garivier (2012), On Bayesian upper confidence bounds for bandit problems.
+    """
+
+    estimator: Estimator
+    width: float = 2.0
+    """Deviations of the bound above the mean [1], at least 0; 0 takes the highest mean."""
+    default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
+    """Id of the strategy taken where the regime is unknown."""
+    name: str = "ucb"
+    _kept: Kept[Choice] = field(default_factory=Kept, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.width >= 0.0:
+            raise ValueError(f"width must be at least 0, was {self.width}")
+
+    def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - nothing is drawn, ever
+        """Give the exploration rate [1]: 0."""
+        return 0.0
+
+    def choose(self, situation: Situation, draws: Draws) -> Choice:  # noqa: ARG002 - as above
+        """Pick one of the candidates."""
+        favourite = cold_start(situation, self.default_strategy)
+        return self._kept.get(situation, favourite, self._choose)
+
+    def _choose(self, situation: Situation, favourite: str) -> Choice:
+        candidates = situation.candidates
+        found = self.estimator.estimate(situation, favourite)
+        if found is None:
+            best = candidates.index(favourite)
+            mode, reasoning = Mode.HEURISTIC, "Cold start: no rewards yet"
+        else:
+            means, deviations = found.means, found.deviations
+            bounds = [m + self.width * d for m, d in zip(means, deviations, strict=True)]
+            best = bounds.index(max(bounds))  # ties go to the earlier one
+            mode = Mode.EXPLOIT if means[best] >= max(means) else Mode.EXPLORE
+            count = situation.row.get(candidates[best], NO_REWARDS).count
+            reasoning = (
+                f"UCB: bound {bounds[best]:.3f}, mean {means[best]:.3f} of {count} rewards, "
+                f"prior {found.prior_means[best]:.3f} from {situation.regime}"
+            )
+        propensities = dict.fromkeys(candidates, 0.0)
+        arm = candidates[best]
+        propensities[arm] = 1.0
+        confidence = arm_confidence(situation.row.get(arm, NO_REWARDS).count)
+        return Choice(arm, propensities, mode, confidence, reasoning)
+
+    def parameters(self) -> Mapping[str, float | str]:
+        """Give all that changes its choices, for the policy's version."""
+        return {
+            "name": self.name,
+            "width": self.width,
+            "default_strategy": self.default_strategy,
+            **self.estimator.parameters(),
+        }

@@ -1,0 +1,373 @@
+"""What must hold for any input: decoders read or refuse, a batch answers each record once."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from consumer.decide import Decider
+from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.regime import RegimeDetector
+from consumer.domain.selector import Selector
+from consumer.domain.strategies import STRATEGY_PROFILES
+from consumer.errors import BadMessageError
+from consumer.pipeline import Pipeline, Step
+from consumer.store.keys import PartitionKeys
+from consumer.store.meta import Meta
+from consumer.store.raw import RawPartition
+from consumer.store.redis_view import RedisView
+from consumer.wire import (
+    LoggedDecision,
+    OutRecord,
+    decode_logged_decision,
+    decode_signal,
+    decode_trade,
+)
+from fuzz.records import DECISIONS, SIGNALS, START_MS, TRADES, Input
+from schemas import MAX_MESSAGE_BYTES, DeadLetterCode, MarketRegime, Mode, StrategyDecision
+
+BROKER_LIMIT_BYTES = 1_048_588 - 100
+"""The broker's `message.max.bytes` by default, less what a batch of one record adds."""
+
+PARTITION = 3
+_NOW_MS = START_MS + 1_000_000
+_STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
+_WORDS = {*MarketRegime, *STRATEGY_PROFILES, *Mode}
+_CODES = {str(code) for code in DeadLetterCode}
+_NAMES_FIELD = re.compile(r"[A-Za-z0-9_]+(\[\d+\]|\.[A-Za-z0-9_]+)*: .")
+_ROW = re.compile(
+    r"ms:\{3\}:q:[A-Za-z0-9_-]{1,32}:[A-Za-z0-9._:/-]{1,32}:"
+    rf"({'|'.join(MarketRegime)})(:[A-Za-z0-9_-]{{1,32}})?"
+)
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold; the message says which."""
+
+
+@dataclass(slots=True)
+class FuzzRecord:
+    """An input with its place, as the client would give it."""
+
+    topic: str
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, Any]]
+    partition: int = PARTITION
+
+
+def fuzz_pipeline() -> Pipeline:
+    """Make a pipeline of default settings."""
+    selector = Selector(
+        STRATEGY_PROFILES,
+        EpsilonGreedy(base_epsilon=0.1),
+        candidate_rule="suitable",
+        default_strategy="ultra_aggressive",
+    )
+    return Pipeline(Decider(RegimeDetector(), selector, seed=0))
+
+
+def fuzz_state() -> PartitionState:
+    """Make an empty state of default settings."""
+    return PartitionState(FoldSettings(), _STOPS)
+
+
+def size_on_the_wire(record: OutRecord) -> int:
+    """Give the size of a record as the client counts it [bytes]."""
+    size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(
+        record.key, record.value, record.headers
+    )
+    return size
+
+
+# One input alone
+
+
+def decoded(one: Input) -> str:
+    """Decode an input by its topic; say what became of it, in words that digits do not change.
+
+    Raises:
+        Exception: Any at all is a finding.
+    """
+    record = FuzzRecord(one.topic, 0, one.timestamp, one.key, one.value, one.headers)
+    try:
+        match one.topic:
+            case "signals":
+                message: Any = decode_signal(record)
+            case "trade-closed":
+                message = decode_trade(record)
+            case _:
+                message = decode_logged_decision(one.value, one.timestamp)
+                return f"{one.topic} {'foreign' if message is None else 'read'}"
+    except BadMessageError as error:
+        _check_error(error)
+        return f"{one.topic} {error.code} {_shape(error.error)}"
+    if one.key != message.symbol.encode():
+        raise ViolationError("a message was accepted under another key")
+    return f"{one.topic} read {' '.join(sorted(message.model_fields_set))}"
+
+
+def _check_error(error: BadMessageError) -> None:
+    if error.code not in _CODES:
+        raise ViolationError(f"{error.code} is no code")
+    if not error.error.isprintable() or len(error.error) > 1_000:
+        raise ViolationError(f"the error is no line: {error.error[:200]!r}")
+    if not _NAMES_FIELD.match(error.error):
+        raise ViolationError(f"the error names no field: {error.error!r}")
+
+
+def _shape(error: str) -> str:
+    """Reduce an error to what it says, without the values it says it of."""
+    text = re.sub(r"it must be .*|JSON in UTF-8: .*", "", error)
+    return re.sub(r"'[^']*'|\d+(\.\d+)?", "N", text.split(" (and ")[0])
+
+
+# A batch of them
+
+
+@dataclass(slots=True)
+class _Run:
+    """Inputs that one partition works off, and what came out."""
+
+    state: PartitionState = field(default_factory=fuzz_state)
+    pipeline: Pipeline = field(default_factory=fuzz_pipeline)
+    steps: list[Step] = field(default_factory=list)
+
+    def step(self, trades: Sequence[FuzzRecord], signals: Sequence[FuzzRecord]) -> None:
+        step = self.pipeline.step(self.state, trades, signals, now_ms=_NOW_MS, degraded=False)
+        self.steps.append(step)
+        self.pipeline.advance(self.state, self.state.position.decisions + len(step.decisions))
+
+    @property
+    def decisions(self) -> list[OutRecord]:
+        return [record for step in self.steps for record in step.decisions]
+
+
+_GOOD_SIGNAL = {
+    "schema_version": 1,
+    "ts": START_MS,
+    "symbol": "BTCUSDT",
+    "side": "LONG",
+    "timeframe": "15m",
+    "market": {"current_price": 50_000.0, "atr": 250.0, "adx": 35.0, "trend_strength": 0.6},
+}
+_GOOD_TRADE = {
+    "schema_version": 1,
+    "symbol": "BTCUSDT",
+    "side": "LONG",
+    "closed_at": START_MS,
+    "realized_r": 1.5,
+    "entry_price": 50_000.0,
+    "exit_price": 50_375.0,
+    "strategy": "scalp",
+    "regime": "trend_up",
+}
+
+
+def _good_signal(number: int) -> Input:
+    return Input(SIGNALS, orjson.dumps({**_GOOD_SIGNAL, "signal_id": f"good-{number}"}))
+
+
+def _good_trade(number: int) -> Input:
+    return Input(TRADES, orjson.dumps({**_GOOD_TRADE, "trade_id": f"good-{number}"}))
+
+
+_FIRST = [_good_signal(0), _good_signal(1)]
+_LAST = [_good_signal(2), _good_signal(0)]  # one is new, one a repeat
+_TRADES = [_good_trade(0), _good_trade(1)]
+
+
+def _placed(inputs: Sequence[Input], first: int) -> list[FuzzRecord]:
+    return [
+        FuzzRecord(one.topic, first + number, one.timestamp, one.key, one.value, one.headers)
+        for number, one in enumerate(inputs)
+    ]
+
+
+def check_batch(inputs: Sequence[Input]) -> Counter[str]:
+    """Work a batch off between good messages, and hold what came out to the contract.
+
+    Returns:
+        How many inputs were answered in which way.
+
+    Raises:
+        ViolationError: An invariant does not hold.
+        Exception: Any other is a finding, too: a step never raises.
+    """
+    logged = [one for one in inputs if one.topic == DECISIONS]
+    signals = [one for one in inputs if one.topic == SIGNALS]
+    trades = [one for one in inputs if one.topic == TRADES]
+    asked = _placed([*_FIRST, *signals], 100)
+    closed = _placed([_TRADES[0], *trades, _TRADES[1]], 200)
+    later = _placed(_LAST, 100 + len(asked))
+    foreign = [decode_logged_decision(one.value, one.timestamp) for one in logged]
+    known = [one for one in foreign if one is not None]
+
+    run = _worked_off(known, asked, closed, later)
+
+    letters = _letters(run)
+    answered = Counter(_answers(run, closed))
+    for record in [*asked, *closed, *later]:
+        if (count := answered.pop((record.topic, record.offset), 0)) != 1:
+            raise ViolationError(f"{record.topic}@{record.offset} has {count} answers")
+        if letter := letters.get((record.topic, record.offset)):
+            _check_letter(record, letter)
+    if answered:
+        raise ViolationError(f"answers without a question: {list(answered)[:3]}")
+    for record in (*asked[:2], *closed[:1], *closed[-1:], *later):
+        if (record.topic, record.offset) in letters:
+            raise ViolationError(f"a good message was refused: {record.value!r}")
+    _check_labels(run)
+    _check_view(run.state)
+    kept = [
+        [record for record in records if (record.topic, record.offset) not in letters]
+        for records in (asked, closed, later)
+    ]
+    _check_same(run, _worked_off(known, *kept))
+    counts = Counter(
+        {
+            "decisions": len(run.decisions) - 3,
+            "rewards": sum(len(step.learned) for step in run.steps) - 2,
+            "dead letters": len(letters),
+            "repeats": sum(len(step.repeated) for step in run.steps) - 1,
+            "logged decisions": len(known),
+            "foreign records": len(foreign) - len(known),
+        }
+    )
+    return +counts
+
+
+def _worked_off(
+    known: Sequence[LoggedDecision],
+    asked: Sequence[FuzzRecord],
+    closed: Sequence[FuzzRecord],
+    later: Sequence[FuzzRecord],
+) -> _Run:
+    run = _Run()
+    for one in known:
+        run.state.admit(one.remembered, is_exploration=one.is_exploration)
+    run.step([], asked)
+    run.step(closed, later)
+    return run
+
+
+def _answers(run: _Run, closed: Sequence[FuzzRecord]) -> Iterator[tuple[str, int]]:
+    for decision in run.decisions:
+        source = StrategyDecision.model_validate(orjson.loads(decision.value or b"")).source
+        yield source.topic, source.offset
+    told = [(record.topic, record.offset) for step in run.steps for record, _ in step.refused]
+    told += [(record.topic, record.offset) for step in run.steps for record in step.repeated]
+    yield from told
+    # a step does not say of which record a reward is: the others, in their order
+    rest = [record for record in closed if (record.topic, record.offset) not in told]
+    learned = [trade for step in run.steps for trade, _ in step.learned]
+    if [decode_trade(record) for record in rest] != learned:
+        raise ViolationError("the rewards are not those of the accepted trades, in their order")
+    for record in rest:
+        yield record.topic, record.offset
+
+
+def _letters(run: _Run) -> dict[tuple[str, int], OutRecord]:
+    found: dict[tuple[str, int], OutRecord] = {}
+    for step in run.steps:
+        if len(step.dead_letters) != len(step.refused):
+            raise ViolationError("not each refused record has a dead letter")
+        for letter in step.dead_letters:
+            said = dict(letter.headers)
+            found[said["dlq.topic"].decode(), int(said["dlq.offset"])] = letter
+    return found
+
+
+def _check_letter(record: FuzzRecord, letter: OutRecord) -> None:
+    """Hold a dead letter to section 1 of the contract."""
+    value = record.value or b""
+    said = {name: content.decode() for name, content in letter.headers if name[:4] == "dlq."}
+    expected = {
+        "dlq.topic": record.topic,
+        "dlq.partition": str(record.partition),
+        "dlq.offset": str(record.offset),
+        "dlq.sha256": hashlib.sha256(value).hexdigest(),
+        "dlq.ts": "2026-01-01T00:16:40.000Z",
+    }
+    for name, must in expected.items():
+        if said.get(name) != must:
+            raise ViolationError(f"{name} is {said.get(name)}, must be {must}")
+    _check_error(BadMessageError(DeadLetterCode(said["dlq.reason"]), said["dlq.error"]))
+    if (letter.value or b"") != value[:MAX_MESSAGE_BYTES]:
+        raise ViolationError("the value is not the original's first 64 KiB")
+    original = [(n, c) for n, c in record.headers if not n.startswith("dlq.")]
+    kept = [(n, c) for n, c in letter.headers if not n.startswith("dlq.")]
+    if kept != original[: len(kept)] or not (record.key or b"").startswith(letter.key or b""):
+        raise ViolationError("key or headers are not the original's")
+    if size_on_the_wire(letter) > BROKER_LIMIT_BYTES:
+        raise ViolationError("the dead letter is larger than a broker takes")
+    if letter.key is None and letter.value is None:
+        raise ViolationError("the client sends no record without key and value")
+
+
+def _check_labels(run: _Run) -> None:
+    """No metric's label is made of anything but known words."""
+    for step in run.steps:
+        for decision in step.decided:
+            words = (decision.regime.regime, decision.choice.arm, decision.choice.mode)
+            if any(word not in _WORDS for word in words):
+                raise ViolationError(f"one of {words} would be a label")
+        for _, result in step.learned:
+            if result.strategy and not re.fullmatch(r"[a-z0-9_]{1,32}", result.strategy):
+                raise ViolationError(f"{result.strategy!r} would be a label")
+    for record in run.decisions:
+        if size_on_the_wire(record) > BROKER_LIMIT_BYTES:
+            raise ViolationError("a decision is larger than a broker takes")
+
+
+_VIEW = RedisView(
+    None,  # type: ignore[arg-type]  # a prepared write needs no server
+    None,  # type: ignore[arg-type]
+    prefix="ms",
+    meta=Meta(FoldSettings(), 8, TRADES, DECISIONS),
+)
+
+
+def _check_view(state: PartitionState) -> None:
+    """What goes to Redis has keys of the contract's form, and is read back as it was."""
+    before = state.stored()
+    state.touch_all()
+    delta = _VIEW.prepare(PARTITION, state, state.position)
+    for name in delta.rows:
+        if not _ROW.fullmatch(name):
+            raise ViolationError(f"{name!r} would be a key")
+    for hash_delta in (*delta.hashes, *delta.rows.values()):
+        for text in hash_delta.arguments():
+            text.encode()  # what the client does with it
+    rows = PartitionKeys("ms", PARTITION).row_prefix
+    hashes: dict[str, Any] = {
+        name: getattr(delta, name).sets
+        for name in RawPartition.__slots__
+        if name not in {"watermark", "meta", "rows"}
+    }
+    raw = RawPartition(
+        watermark={name: str(getattr(state.position, name)) for name in ("decisions", "trades")},
+        meta={},
+        rows={name.removeprefix(rows): row.sets for name, row in delta.rows.items()},
+        **hashes,
+    )
+    again = fuzz_state()
+    again.restore(raw.decode())
+    if again.stored() != before:
+        raise ViolationError("the state read back from Redis is another one")
+
+
+def _check_same(run: _Run, clean: _Run) -> None:
+    """Poison leaves no trace: neither in the state nor in a decision."""
+    if run.state.stored() != clean.state.stored():
+        raise ViolationError("the state is not that of the batch without its poison")
+    if run.decisions != clean.decisions:
+        raise ViolationError("the decisions are not those of the batch without its poison")

@@ -1,0 +1,280 @@
+"""Logged decisions with what became of them, and what another policy would have done instead.
+
+The logs are folded as the worker does. Before each decision the other policy is asked: it sees the
+table as it was then, learned from the trades of the policy that was at work.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import orjson
+from aiokafka import TopicPartition
+from pydantic import ValidationError
+
+from consumer.domain.context import ContextKey
+from consumer.domain.draws import KeyedDraws
+from consumer.domain.open_decision import OpenDecision
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
+from consumer.domain.qtable import NO_REWARDS
+from consumer.domain.regime import RegimeResult
+from consumer.errors import BadMessageError, RefusedError
+from consumer.learn import learn
+from consumer.pipeline import decoded_trade
+from consumer.rebuild import merged
+from consumer.settings import Settings
+from consumer.stream.log_reader import LogReader
+from consumer.stream.topics import check_topics
+from lab.measures import Floats
+from lab.progress import Track
+from schemas import Message, StrategyDecision, TradeClosed
+
+M = TypeVar("M", bound=Message)
+
+# Rewards that a mean shares with the row above it: one deviates by 1 to 4 R, means differ by a tenth.
+_SHRINKAGE = 50.0
+
+
+@dataclass(slots=True)
+class LoggedDecision:
+    """One decision as it was made, and as the other policy would have made it."""
+
+    ts_ms: int
+    logged: float
+    """Probability of the arm that was taken [1]."""
+    target: float
+    """The same under the other policy [1]."""
+    unsupported: float
+    """Probability that the other policy takes an arm that could not be taken [1]."""
+    model: float
+    """What the reward model expects of the other policy [R]."""
+    model_logged: float
+    """What it expects of the policy that was at work [R]."""
+    model_taken: float
+    """What it expects of the arm that was taken [R]."""
+    worst: float
+    """A full stop [R]."""
+    best: float
+    """All targets [R]."""
+    rewards: dict[str, float] = field(default_factory=dict)
+    """By trade id [R]; empty while none has closed."""
+    is_excluded: bool = False
+    """Whether all its trades were closed for reasons that are not learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """All decisions that can be judged."""
+
+    decisions: list[LoggedDecision]
+    excluded: int
+    """Decisions whose trades are counted, not learned: they are not judged."""
+    unreadable: int
+    """Records that are no decision, or no trade of one."""
+
+    def column(self, name: str) -> Floats:
+        """Give one number of each decision."""
+        return np.array([getattr(decision, name) for decision in self.decisions], dtype=np.float64)
+
+    @property
+    def rewards(self) -> Floats:
+        """Mean R of each decision's trades; NaN while none has closed."""
+        return np.array(
+            [
+                sum(one.rewards.values()) / len(one.rewards) if one.rewards else math.nan
+                for one in self.decisions
+            ]
+        )
+
+
+class _Folder:
+    """Folds the logs of one partition and asks the other policy before each decision."""
+
+    def __init__(self, settings: Settings) -> None:
+        stops = {k: profile.r_sl for k, profile in settings.all_profiles.items()}
+        self._state = PartitionState(settings.fold, stops)
+        self._selector = settings.selector
+        self._seed = settings.meta_strategy_seed
+        self._unit = settings.meta_strategy_reward_unit
+        self.decisions: dict[str, LoggedDecision] = {}
+        self.unreadable = 0
+        self._decision_of: dict[tuple[str, str], str] = {}
+
+    def decide(self, decision: StrategyDecision | None, timestamp_ms: int) -> None:
+        if decision is None or not decision.propensity > 0.0:
+            self.unreadable += 1
+            return
+        if decision.decision_id in self.decisions:
+            return  # the first record counts
+        context = ContextKey(decision.account, decision.symbol, decision.regime, decision.variant)
+        tpsl = decision.tpsl
+        try:
+            choice = self._selector.choose(
+                RegimeResult(decision.regime, decision.regime_confidence, ""),
+                self._state.row(context),
+                KeyedDraws(self._seed, decision.decision_id),
+                side=decision.side,
+                entry=tpsl.entry_reference,
+                atr=tpsl.atr,
+                parents=self._state.parent_rows(context),
+            )
+        except BadMessageError:
+            self.unreadable += 1
+            return
+        taken = str(decision.strategy)
+        target = choice.propensities
+        unit = 1.0 if self._unit == "atr" else tpsl.atr_mult_sl
+        targets = (
+            tpsl.atr_mult_tp1 * tpsl.partial_close_tp1
+            + tpsl.atr_mult_tp2 * tpsl.partial_close_tp2
+            + tpsl.atr_mult_tp3 * tpsl.partial_close_tp3
+        )
+        self.decisions[decision.decision_id] = LoggedDecision(
+            decision.ts,
+            decision.propensity,
+            target.get(taken, 0.0),
+            sum(p for arm, p in target.items() if not decision.propensities.get(arm, 0.0) > 0.0),
+            sum(p * self._expected(context, arm) for arm, p in target.items()),
+            sum(p * self._expected(context, arm) for arm, p in decision.propensities.items()),
+            self._expected(context, taken),
+            -tpsl.atr_mult_sl / unit,
+            targets / unit,
+        )
+        self._state.admit(
+            OpenDecision(
+                decision.decision_id,
+                decision.account,
+                decision.symbol,
+                decision.side,
+                decision.regime,
+                decision.variant,
+                taken,
+                tpsl.atr,
+                tpsl.atr_mult_sl,
+                timestamp_ms,
+            ),
+            is_exploration=decision.is_exploration,
+        )
+
+    def _expected(self, context: ContextKey, arm: str) -> float:
+        """Expect what was seen so far, drawn to the rows above where that was little [R]."""
+        expected = 0.0
+        for row in (*self._state.parent_rows(context), self._state.row(context)):
+            stats = row.get(arm, NO_REWARDS)
+            expected = (stats.total_r + _SHRINKAGE * expected) / (stats.count + _SHRINKAGE)
+        return expected
+
+    def learn(self, trade: TradeClosed | BadMessageError, offset: int, timestamp_ms: int) -> None:
+        last = next(reversed(self._state.closed), None)
+        result = learn(self._state, trade, offset=offset, timestamp_ms=timestamp_ms)
+        if isinstance(result, BadMessageError) or isinstance(trade, BadMessageError):
+            self.unreadable += 1
+            return
+        if result.outcome == "duplicate":
+            return
+        # one that names no decision has closed the symbol's newest open one
+        closed = next(reversed(self._state.closed), None)
+        by_symbol = closed if closed != last else None
+        key = (trade.account or DEFAULT_ACCOUNT, trade.trade_id)
+        # of a revision the first record tells
+        named = self._decision_of.setdefault(key, trade.decision_id or by_symbol or "")
+        decision = self.decisions.get(named)
+        if decision is None:
+            self.unreadable += 1
+        elif result.outcome == "excluded":
+            decision.is_excluded = not decision.rewards
+        else:
+            decision.is_excluded = False
+            decision.rewards[trade.trade_id] = result.reward
+
+
+def _log(folders: Iterable[_Folder]) -> Log:
+    made = list(folders)
+    decisions = [one for folder in made for one in folder.decisions.values()]
+    decisions.sort(key=lambda one: one.ts_ms)
+    kept = [one for one in decisions if not one.is_excluded]
+    return Log(kept, len(decisions) - len(kept), sum(folder.unreadable for folder in made))
+
+
+async def from_topics(
+    settings: Settings, *, on_total: Callable[[int], None], on_progress: Callable[[int], None]
+) -> Log:
+    """Read the topics, in the order in which the worker folded them.
+
+    Raises:
+        RefusedError: The logs do not go back to their beginning: what was learned is not known.
+        TransientError: Kafka does not answer.
+    """
+    folders = []
+    for number in range(await check_topics(settings.connection, settings.topics)):
+        folder = _Folder(settings)
+        folders.append(folder)
+        decisions_log = TopicPartition(settings.kafka_decisions_topic, number)
+        trades_log = TopicPartition(settings.kafka_trade_closed_topic, number)
+        async with LogReader(settings.connection, [decisions_log, trades_log]) as reader:
+            (first_decision, last_decision), (first_trade, last_trade) = [
+                await reader.bounds(log) for log in (decisions_log, trades_log)
+            ]
+            if first_decision or first_trade:
+                raise RefusedError(
+                    f"partition {number}: {decisions_log.topic} begins at offset {first_decision}, "
+                    f"{trades_log.topic} at {first_trade}: what was learned before cannot be known"
+                )
+            on_total(last_decision)
+            async for record, is_trade, _ in merged(
+                reader,
+                decisions_log,
+                trades_log,
+                start=Position(),
+                end=Position(last_decision, last_trade),
+                trades_offset=last_trade,
+            ):
+                if is_trade:
+                    folder.learn(decoded_trade(record), record.offset, record.timestamp)
+                else:
+                    on_progress(1)
+                    folder.decide(_read(StrategyDecision, record.value), record.timestamp)
+    return _log(folders)
+
+
+def from_files(settings: Settings, decisions: Path, trades: Path, *, track: Track) -> Log:
+    """Read files of JSON lines: the messages of both topics, in any order, of any partitions.
+
+    They are folded by their own times: a decision knows the trades that closed before it was made.
+
+    Raises:
+        RefusedError: A file cannot be read.
+    """
+    made = [_read(StrategyDecision, line) for line in _lines(decisions)]
+    ended = [_read(TradeClosed, line) for line in _lines(trades)]
+    folder = _Folder(settings)
+    folder.unreadable = made.count(None) + ended.count(None)
+    # at the same time the trade comes first, as in a batch of the worker
+    events: list[tuple[int, int, StrategyDecision | TradeClosed]] = [
+        *((trade.closed_at, 0, trade) for trade in ended if trade),
+        *((decision.ts, 1, decision) for decision in made if decision),
+    ]
+    events.sort(key=lambda event: event[:2])
+    for number, (time_ms, _, event) in enumerate(track(events, "decisions", len(events))):
+        if isinstance(event, TradeClosed):
+            folder.learn(event, number, time_ms)
+        else:
+            folder.decide(event, time_ms)
+    return _log([folder])
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return [line for line in path.read_bytes().splitlines() if line.strip()]
+    except OSError as error:
+        raise RefusedError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read(model: type[M], value: bytes | None) -> M | None:
+    try:
+        return model.model_validate(orjson.loads(value or b""))
+    except (orjson.JSONDecodeError, ValidationError):
+        return None

@@ -1,0 +1,183 @@
+"""One schedule: workers, records and faults drawn from a seed, then a quiet end."""
+
+import functools
+import gc
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from tests.simulation.cluster import DEAD_LETTERS, DECISIONS, SIGNALS, TRADES, Cluster
+from tests.simulation.faults import GRACE_S, Faults
+from tests.simulation.oracle import ViolationError, Watch, check_outputs
+from tests.simulation.view import Store
+from tests.simulation.worker import SimulatedWorker
+from tests.simulation.workload import Sent, make_workload
+
+_LOOK_S = 0.5
+"""How often it is looked whether everything has settled."""
+_LEAST_QUIET_S = 1.5
+"""A worker that wakes up may still write the view as it was; its owner's next heartbeat sees it."""
+_PATIENCE_S = 90.0
+"""Longest time after the last fault until it has: some transactions' and sessions' timeouts."""
+_COLLECT_EVERY = 50
+"""Schedules between two collections of what they left behind."""
+
+
+class FoundError(Exception):
+    """A schedule in which something went wrong; the message names its seed."""
+
+
+class World:
+    """All there is in one schedule.
+
+    Args:
+        seed: Decides everything.
+        trace: Told each step.
+    """
+
+    def __init__(self, seed: int, trace: Callable[[float, str], None] | None = None) -> None:
+        self.rng = Random(seed)
+        self.cluster = Cluster(
+            Random(~seed),
+            None if trace is None else lambda text: trace(self.cluster.loop.time(), text),
+        )
+        self.loop = self.cluster.loop
+        self.partitions = 2 + (self.rng.random() < 0.4) + (self.rng.random() < 0.2)
+        for topic in (SIGNALS, TRADES, DECISIONS):
+            self.cluster.broker.create_topic(topic, self.partitions)
+        self.cluster.broker.create_topic(DEAD_LETTERS, 1)
+        self.watch = Watch(self.cluster.broker, self._end)
+        self.store = Store(self.cluster, self.watch)
+        self.workers: list[SimulatedWorker] = []
+        """Those that live."""
+        self.faults = Faults(self)
+        self.problem: str | None = None
+        self._starts = 0
+        self._stopping = False
+
+    def say(self, text: str) -> None:
+        """Add to the trace."""
+        if self.cluster.network.trace is not None:
+            self.cluster.network.trace(text)
+
+    def start_worker(self) -> SimulatedWorker:
+        """Start one more worker."""
+        self._starts += 1
+        worker = SimulatedWorker(self.cluster, self.store, f"worker-{self._starts}")
+        self.workers.append(worker)
+        worker.main.add_done_callback(functools.partial(self._ended, worker))
+        return worker
+
+    def _ended(self, worker: SimulatedWorker, _: Any) -> None:
+        if worker.failure is not None:
+            self._end(f"{worker.name} ended by itself: {worker.failure!r}")
+        if worker in self.workers:
+            self.workers.remove(worker)
+            # sessions of its that were not left in time run out
+            self.loop.outside(0.0, self._gone, worker)
+
+    def _gone(self, worker: SimulatedWorker) -> None:
+        worker.process.is_dead = True
+        self.cluster.suspect(worker.process)
+        if self._stopping and not self.workers:
+            self._end(None)
+
+    def kill(self, worker: SimulatedWorker) -> None:
+        """End a worker between two of its steps."""
+        if worker in self.workers:
+            self.say(f"{worker.name} is killed")
+            self.workers.remove(worker)
+            self._gone(worker)
+
+    def _send(self, sent: Sent) -> None:
+        self.cluster.broker.logs[TopicPartition(sent.topic, sent.partition)].append(
+            [sent.record], None
+        )
+
+    def run(self) -> None:
+        """Run it to its end.
+
+        Raises:
+            ViolationError: Something that must never be was seen, or nothing settled.
+        """
+        for _ in range(2 + (self.rng.random() < 0.25)):
+            self.loop.outside(self.rng.random() * 0.3, self.start_worker)
+        workload = make_workload(self.rng, self.partitions)
+        for sent in workload:
+            self.loop.outside(sent.at_s, self._send, sent)
+        self.faults.plan()
+        self.loop.outside(workload[-1].at_s, self._look)
+        try:
+            self.loop.run()
+        finally:
+            self.loop.close()
+        if self.problem is not None:
+            raise ViolationError(self.problem)
+        check_outputs(self.cluster.broker, self.store.view, self.partitions)
+
+    # The quiet end
+
+    def _look(self) -> None:
+        quiet_for_s = self.loop.time() - self.faults.quiet_s - _LEAST_QUIET_S
+        if quiet_for_s < 0.0:
+            self.loop.outside(_LOOK_S, self._look)
+        elif (missing := self._missing()) is None:
+            self._stop()
+        elif quiet_for_s > _PATIENCE_S:
+            self._end(f"not settled {_PATIENCE_S:g} s after the last fault: {missing}")
+        else:
+            self.loop.outside(_LOOK_S, self._look)
+
+    def _missing(self) -> str | None:
+        """Say what has not settled yet."""
+        if not self.workers:
+            return "no worker lives"
+        for worker in self.workers:
+            if not worker.is_ready:
+                return f"{worker.name} is not ready"
+        broker = self.cluster.broker
+        for log in broker.logs.values():
+            if log.undecided:
+                return f"{log.name} has an open transaction"
+        for number in range(self.partitions):
+            for topic in (SIGNALS, TRADES):
+                log = TopicPartition(topic, number)
+                held = broker.offsets.get(log)
+                if held is None or held.offset != broker.logs[log].end:
+                    return f"{topic}-{number} has lag: {held}, ends at {broker.logs[log].end}"
+            decisions = broker.logs[TopicPartition(DECISIONS, number)]
+            stored = self.store.view.partitions.get(number)
+            last = max((r.offset + 1 for r in decisions.read(0)[0]), default=0)
+            trades = broker.logs[TopicPartition(TRADES, number)].end
+            if stored is None or stored.position.decisions < last:
+                return f"the view of {number} is behind decision {last}"
+            if stored.position.trades != trades:
+                return f"the view of {number} is behind trade {trades}"
+        return None
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for worker in self.workers:
+            worker.stop.set()
+        self.loop.outside(GRACE_S, self._end, "a worker did not stop in time")
+
+    def _end(self, problem: str | None) -> None:
+        if not self.loop.is_over:
+            self.loop.is_over, self.problem = True, problem
+
+
+def run_seed(seed: int, trace: Callable[[float, str], None] | None = None) -> None:
+    """Run one schedule.
+
+    Raises:
+        FoundError: It showed what must never be.
+    """
+    try:
+        World(seed, trace).run()
+    except ViolationError as error:
+        raise FoundError(f"seed {seed}: {error}") from error
+    finally:
+        if seed % _COLLECT_EVERY == 0:
+            gc.collect()

@@ -1,0 +1,175 @@
+"""What waits in a worker's memory, and what goes into one transaction, is bounded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from consumer.stream.partition import InputTopics, Partition
+from consumer.stream.transaction import Batch
+
+SIGNALS, TRADES = TopicPartition("signals", 0), TopicPartition("trade-closed", 0)
+MEGABYTE = 1 << 20
+
+
+class Consumer:
+    """Remembers what is paused."""
+
+    def __init__(self) -> None:
+        self.paused: set[TopicPartition] = set()
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        pass
+
+    def pause(self, partition: TopicPartition) -> None:
+        self.paused.add(partition)
+
+    def resume(self, partition: TopicPartition) -> None:
+        self.paused.discard(partition)
+
+
+@dataclass
+class Work:
+    """Takes everything, and remembers how much it was given at once."""
+
+    accepts_trades: bool = True
+    accepts_signals: bool = True
+
+    def __post_init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+
+    async def open(self, trades_offset: int) -> int:
+        return trades_offset
+
+    def step(
+        self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
+    ) -> Sequence[Batch]:
+        self.steps.append((len(trades), len(signals)))
+        return []
+
+    def committed(self, ends: Sequence[int | None]) -> None:
+        pass
+
+    async def background(self) -> None:
+        pass
+
+    async def settle(self) -> None:
+        pass
+
+    async def close(self, timeout_s: float) -> None:
+        pass
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.consumer, self.work = Consumer(), Work()
+        self.partition = Partition(
+            0,
+            self.consumer,
+            InputTopics(signals="signals", trades="trade-closed"),
+            work=self.work,
+            on_records=lambda: None,
+        )
+        self.partition._begin({SIGNALS: 0, TRADES: 0})
+        self._offset = 0
+
+    def receive(
+        self,
+        log: TopicPartition,
+        count: int,
+        *,
+        value: bytes = b"",
+        headers: Sequence[tuple[str, bytes | None]] = (),
+    ) -> None:
+        records = []
+        for _ in range(count):
+            self._offset += 1
+            records.append(
+                ConsumerRecord(
+                    *(log.topic, 0, self._offset, 0, 0, b"key", value, None, 3, len(value)),
+                    tuple(headers),
+                )
+            )
+        self.partition.receive(log, records)
+
+
+@pytest.mark.parametrize("where", ["value", "headers"])
+def test_a_few_large_records_hold_reading_back(where: str) -> None:
+    """Counted as records alone, four thousand of a megabyte each would wait in memory."""
+    bench = Bench()
+    content = b"x" * MEGABYTE
+    large = {"value": content} if where == "value" else {"headers": [("h", content), ("i", None)]}
+
+    bench.receive(SIGNALS, 7, **large)  # type: ignore[arg-type]
+    assert not bench.consumer.paused
+    bench.receive(SIGNALS, 2, **large)  # type: ignore[arg-type]
+    assert bench.consumer.paused == {SIGNALS}
+    while bench.partition.waiting(SIGNALS) > 1:
+        assert bench.consumer.paused == {SIGNALS}
+        bench.partition.work_off(1_000, MEGABYTE)
+
+    assert not bench.consumer.paused
+
+
+def test_many_records_hold_reading_back() -> None:
+    bench = Bench()
+
+    bench.receive(TRADES, 4_000)
+    assert bench.consumer.paused == {TRADES}
+    bench.partition.work_off(3_500, MEGABYTE)
+
+    assert not bench.consumer.paused
+    assert bench.partition.waiting(TRADES) == 500
+
+
+def test_a_batch_ends_at_its_size_or_count_whichever_is_first() -> None:
+    """A thousand records of 64 KiB each would hold the loop up for longer than the group waits."""
+    bench = Bench()
+    bench.receive(TRADES, 2, value=b"t" * 60_000)
+    bench.receive(SIGNALS, 20, value=b"s" * 60_000)
+    bench.receive(SIGNALS, 20)
+
+    offsets = []
+    while bench.partition.has_work:
+        offsets.append(bench.partition.work_off(10, 180_000).offsets)
+
+    # the trades first; the record that crosses the limit is the last one
+    assert bench.work.steps[:2] == [(2, 1), (0, 3)]
+    assert sum(signals for _, signals in bench.work.steps) == 40
+    assert max(signals for _, signals in bench.work.steps) == 10
+    assert offsets[0] == {TRADES: 3, SIGNALS: 4}
+
+
+def test_the_largest_record_is_worked_off_alone() -> None:
+    bench = Bench()
+    bench.receive(SIGNALS, 3, value=b"x" * MEGABYTE)
+
+    for left in (2, 1, 0):
+        bench.partition.work_off(1_000, 1)
+        assert bench.partition.waiting(SIGNALS) == left
+
+
+def test_a_flood_of_trades_leaves_half_of_each_batch_to_signals() -> None:
+    """Decisions must not wait until a backlog of closed trades is folded."""
+    bench = Bench()
+    bench.receive(TRADES, 1_000)
+    bench.receive(SIGNALS, 30)
+
+    for _ in range(3):
+        bench.partition.work_off(20, MEGABYTE)
+
+    assert bench.work.steps == [(10, 10)] * 3
+    bench.partition.work_off(20, MEGABYTE)
+    assert bench.work.steps[-1] == (20, 0)
+
+
+def test_huge_trades_leave_room_for_a_signal() -> None:
+    bench = Bench()
+    bench.receive(TRADES, 5, value=b"x" * MEGABYTE)
+    bench.receive(SIGNALS, 5)
+
+    bench.partition.work_off(20, MEGABYTE // 4)
+
+    assert bench.work.steps == [(1, 1)]

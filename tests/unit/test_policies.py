@@ -1,0 +1,311 @@
+"""The policies that lean on parents: honest, the same for the same rows, never out of their limits."""
+
+from collections import Counter
+from math import sqrt
+from random import Random
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.domain.policies.base import Policy, Situation
+from consumer.domain.policies.catalog import SharedPolicy, make_policy
+from consumer.domain.policies.estimators import Estimator, correlation_of
+from consumer.domain.policies.evidence import Ladders, gather
+from consumer.domain.policies.thompson import Thompson, best_probabilities
+from consumer.domain.policies.ucb import Ucb
+from consumer.domain.qtable import (
+    HALF_LIFE,
+    NO_REWARDS,
+    NO_ROW,
+    Row,
+    decay_of,
+    fold_paper_reward,
+    fold_reward,
+)
+from consumer.domain.strategies import STRATEGY_PROFILES
+from schemas import MarketRegime, Mode, StrategyID
+
+NAMES: tuple[SharedPolicy, ...] = get_args(SharedPolicy)
+ARMS = tuple(str(name) for name in StrategyID)
+LADDERS = Ladders.of_profiles(STRATEGY_PROFILES, "atr")
+DECAY = decay_of(HALF_LIFE)
+
+
+def policy(name: SharedPolicy) -> Policy:
+    return make_policy(
+        name,
+        STRATEGY_PROFILES,
+        unit="atr",
+        half_life=HALF_LIFE,
+        default_strategy="ultra_aggressive",
+    )
+
+
+def row(rewards: dict[str, list[float]], *, on_paper: bool = False) -> Row:
+    found = {}
+    for name, values in rewards.items():
+        stats = NO_REWARDS
+        for value in values:
+            if on_paper:
+                stats = fold_paper_reward(stats, value, DECAY)
+            else:
+                stats = fold_reward(stats, value, 0.2, DECAY)
+        found[name] = stats
+    return found
+
+
+def spread(mean: float, deviation: float, count: int) -> list[float]:
+    """Give rewards with this mean, half of them above and half below it."""
+    return [mean + (deviation if number % 2 else -deviation) for number in range(count)]
+
+
+def situation(own: Row, parents: tuple[Row, Row] = (NO_ROW, NO_ROW), **fields: Any) -> Situation:
+    usual = {"regime": MarketRegime.TREND_UP, "regime_confidence": 0.5, "candidates": ARMS}
+    return Situation(row=own, parents=parents, **{**usual, **fields})
+
+
+rewards = st.floats(-4.0, 12.0)
+tables = st.dictionaries(st.sampled_from(ARMS), st.lists(rewards, max_size=12))
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(NAMES),
+    st.sampled_from(list(MarketRegime)),
+    st.lists(st.sampled_from(ARMS), min_size=1, unique=True),
+    st.tuples(tables, tables, tables),
+    st.integers(0, 99),
+)
+def test_choice_is_a_candidate_with_honest_propensities(
+    name: SharedPolicy,
+    regime: MarketRegime,
+    candidates: list[str],
+    found: tuple[dict[str, list[float]], dict[str, list[float]], dict[str, list[float]]],
+    seed: int,
+) -> None:
+    widest, parent, own = map(row, found)
+    here = situation(own, (widest, parent), regime=regime, candidates=tuple(candidates))
+
+    choice = policy(name).choose(here, Random(seed))
+
+    assert choice.arm in candidates
+    assert list(choice.propensities) == candidates
+    assert all(0.0 <= share <= 1.0 for share in choice.propensities.values())
+    assert sum(choice.propensities.values()) == pytest.approx(1.0, abs=1e-12)
+    assert choice.propensity > 0.0
+    assert choice == policy(name).choose(here, Random(seed)), "nothing but rows and draws counts"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_propensities_are_the_frequencies(name: SharedPolicy) -> None:
+    table = row({arm: spread(0.1 * number, 2.0, 12) for number, arm in enumerate(ARMS)})
+    here = situation(table, (table, table))
+    draws, chooser = Random(7), policy(name)
+    count = 4000
+
+    seen = Counter(chooser.choose(here, draws).arm for _ in range(count))
+
+    for arm, share in chooser.choose(here, draws).propensities.items():
+        # four deviations of a share
+        assert seen[arm] / count == pytest.approx(share, abs=4 * sqrt(0.25 / count))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_before_any_reward_the_regime_decides(name: SharedPolicy) -> None:
+    choice = policy(name).choose(situation({}), Random(1))
+
+    assert (choice.arm, choice.mode, choice.propensity) == (
+        "ultra_aggressive",
+        Mode.HEURISTIC,
+        1.0,
+    )
+    calm = situation({}, regime=MarketRegime.RANGE_LOW_VOL)
+    assert policy(name).choose(calm, Random(1)).arm == "scalp"
+
+
+@pytest.mark.parametrize("name", ["ucb", "kernel_ucb", "full_information"])
+def test_an_arm_that_is_clearly_best_is_taken(name: SharedPolicy) -> None:
+    """Whichever it is: the belief that arms are alike must give way."""
+    for best in ARMS:
+        table = row({arm: spread(2.0 if arm == best else 0.5, 1.5, 60) for arm in ARMS})
+
+        assert policy(name).choose(situation(table, (table, table)), Random(1)).arm == best
+
+
+@pytest.mark.parametrize("are_alike", [False, True])
+def test_a_context_without_rewards_has_its_parents_means(*, are_alike: bool) -> None:
+    estimator = Estimator(ladders=LADDERS, half_life=HALF_LIFE, are_alike=are_alike)
+    by_width = sorted(ARMS, key=LADDERS.log_width.__getitem__)
+    parent = row({arm: spread(0.2 * number, 2.0, 80) for number, arm in enumerate(by_width)})
+
+    found = estimator.estimate(situation({}, (parent, parent)), ARMS[0])
+
+    assert found is not None
+    assert found.means == pytest.approx(found.prior_means)
+    means = dict(zip(ARMS, found.means, strict=True))
+    assert sorted(ARMS, key=means.__getitem__) == by_width, "shrunk, not turned around"
+
+
+@pytest.mark.parametrize("are_alike", [False, True])
+def test_a_context_with_many_rewards_has_its_own_means(*, are_alike: bool) -> None:
+    estimator = Estimator(ladders=LADDERS, half_life=1e6, are_alike=are_alike)
+    table = row({arm: spread(0.3 * number, 1.0, 2) for number, arm in enumerate(ARMS)})
+    decay = decay_of(1e6)
+    own = {}
+    for number, arm in enumerate(ARMS):
+        stats = NO_REWARDS
+        for value in spread(-0.2 * number, 1.0, 20_000):
+            stats = fold_reward(stats, value, 0.2, decay)
+        own[arm] = stats
+
+    found = estimator.estimate(situation(own, (table, table)), ARMS[0])
+
+    assert found is not None
+    assert found.means == pytest.approx([-0.2 * number for number in range(7)], abs=0.02)
+
+
+def test_deviations_shrink_with_rewards() -> None:
+    estimator = Estimator(ladders=LADDERS, half_life=HALF_LIFE)
+    parent = row({arm: spread(0.0, 2.0, 50) for arm in ARMS})
+    few = row({arm: spread(0.0, 2.0, 4) for arm in ARMS})
+    many = row({arm: spread(0.0, 2.0, 90) for arm in ARMS})
+
+    little, much = (
+        estimator.estimate(situation(own, (parent, parent)), ARMS[0]) for own in (few, many)
+    )
+
+    assert little is not None
+    assert much is not None
+    assert all(a < b for a, b in zip(much.deviations, little.deviations, strict=True))
+
+
+def test_neighbours_tell_of_each_other_while_they_pay_alike() -> None:
+    parent = row({arm: spread(0.0, 2.0, 30) for arm in ARMS})
+    own = row({"defensive": spread(0.8, 1.5, 30)})
+    near, far = ARMS.index("scalp"), ARMS.index("trend_rider")
+
+    apart, alike = (
+        Estimator(ladders=LADDERS, half_life=HALF_LIFE, are_alike=are_alike).estimate(
+            situation(own, (parent, parent)), ARMS[0]
+        )
+        for are_alike in (False, True)
+    )
+
+    assert apart is not None
+    assert alike is not None
+    assert apart.means[near] == pytest.approx(apart.prior_means[near])
+    assert alike.means[near] - alike.prior_means[near] > 0.05
+    scale = LADDERS.variance["trend_rider"] ** 0.5 / LADDERS.variance["scalp"] ** 0.5
+    gains = [alike.means[arm] - alike.prior_means[arm] for arm in (near, far)]
+    assert gains[1] / scale < 0.5 * gains[0], "a far one hears less"
+
+
+def test_correlations_fall_with_distance() -> None:
+    first, *_ = correlation_of([0.0, 0.5, 1.0, 3.0])
+
+    assert first[0] == 1.0
+    assert list(first) == sorted(first, reverse=True)
+    assert first[-1] < 0.01
+
+
+@settings(max_examples=30)
+@given(
+    st.dictionaries(st.sampled_from(ARMS), st.lists(rewards, min_size=1, max_size=9), min_size=1)
+)
+def test_order_of_arms_in_a_row_tells_nothing(table: dict[str, list[float]]) -> None:
+    turned = dict(reversed(table.items()))
+    for name in NAMES:
+        one, other = (
+            policy(name).choose(situation(row(found), (row(found), row(found))), Random(3))
+            for found in (table, turned)
+        )
+        assert one == other
+
+
+def test_rewards_are_measured_by_their_own_deviation() -> None:
+    wide = spread(0.0, 3.0, 40)
+    found = gather((row({"scalp": wide}),) * 3, ("scalp", "moderate"), LADDERS, DECAY)
+
+    assert found is not None
+    assert 2.8 < found.deviations[0] < 3.1
+    assert found.deviations[1] == pytest.approx(LADDERS.variance["moderate"] ** 0.5)
+    assert found.weights[0][1] == 0.0
+    assert gather((NO_ROW, NO_ROW, row({"scalp": wide})), ARMS, LADDERS, DECAY) is None
+
+
+def test_ladders_in_risk_count_in_stops() -> None:
+    """A ladder's spread follows its stop: in multiples of the stop it is that much less."""
+    risk = Ladders.of_profiles(STRATEGY_PROFILES, "risk")
+
+    assert risk.variance["trend_rider"] == pytest.approx(LADDERS.variance["trend_rider"] / 4.0)
+    assert risk.variance["moderate"] == pytest.approx(LADDERS.variance["moderate"])
+    assert risk.log_width == LADDERS.log_width
+
+
+def test_probabilities_of_being_best() -> None:
+    equal = best_probabilities([1.0, 1.0, 1.0, 1.0], [0.5] * 4)
+    assert equal == pytest.approx([0.25] * 4)
+
+    # of two Gaussians: the share of their difference above 0; 0.841 at one deviation
+    shares = best_probabilities([1.0, 0.0], [sqrt(0.5), sqrt(0.5)])
+    assert shares == pytest.approx([0.841, 0.159], abs=0.01)
+    assert best_probabilities([50.0, 0.0], [1.0, 1.0]) == [1.0, 0.0]
+
+
+def test_reasoning_explains_itself() -> None:
+    table = row({arm: spread(0.5, 1.0, 34) for arm in ARMS})
+    here = situation(table, (table, table))
+
+    for name, opening in (("ucb", "UCB: bound "), ("thompson", "Thompson: the best with ")):
+        reasoning = policy(name).choose(here, Random(1)).reasoning  # type: ignore[arg-type]
+        assert reasoning.startswith(opening)
+        assert "of 34 rewards, prior " in reasoning
+        assert reasoning.endswith(" from trend_up")
+
+
+def test_outcomes_on_paper_stay_apart_from_what_was_earned() -> None:
+    earned = {arm: spread(2.0 if arm == "scalp" else 0.0, 1.0, 60) for arm in ARMS}
+    paper = {arm: spread(2.0 if arm == "moderate" else 0.0, 1.0, 60) for arm in ARMS}
+    both = {}
+    for arm, real in row(earned).items():
+        stats = real
+        for value in paper[arm]:
+            stats = fold_paper_reward(stats, value, DECAY)
+        both[arm] = stats
+
+    for table, known, unknown in ((both, "moderate", "scalp"), (row(earned), "scalp", "scalp")):
+        here = situation(table, (table, table))
+        assert policy("full_information").choose(here, Random(1)).arm == known
+        assert policy("kernel_ucb").choose(here, Random(1)).arm == unknown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_tell_policies_apart(name: SharedPolicy) -> None:
+    others = [policy(other).parameters() for other in NAMES if other != name]
+
+    assert policy(name).name == name
+    assert policy(name).parameters() not in others
+    assert policy(name).parameters() == policy(name).parameters()
+    assert policy(name).epsilon(5) == 0.0
+
+
+def test_values_out_of_range_are_refused() -> None:
+    estimator = Estimator(ladders=LADDERS, half_life=HALF_LIFE)
+
+    with pytest.raises(ValueError, match=r"width must be at least 0, was -1\.0"):
+        Ucb(estimator=estimator, width=-1.0)
+    with pytest.raises(ValueError, match=r"scale must be above 0, was 0\.0"):
+        Thompson(estimator=estimator, scale=0.0)
+
+
+def test_a_long_life_keeps_no_more_than_some_results() -> None:
+    """Every reward makes new rows: results of old ones must not pile up."""
+    chooser = policy("ucb")
+    parent = row({"scalp": [1.0]})
+
+    for number in range(3000):
+        chooser.choose(situation({"scalp": parent["scalp"]}, (parent, parent)), Random(number))
+
+    assert len(chooser._kept._found) <= 1024  # type: ignore[attr-defined]
