@@ -10,8 +10,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
-from consumer.connection import KafkaConnection
-from consumer.stream.topics import TopicNames, create_topics
+from consumer.connection import KafkaConnection, TopicNames
+from consumer.stream.topics import create_topics
 
 PARTITIONS = 8
 """Of each topic, where nothing else is said."""

@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from bench.broker import PARTITIONS, Broker
 from bench.contenders import ROOT, Contender
 from bench.ordinary_job import watermark_key
+from consumer.connection import TopicNames
 from consumer.local.process import GuardedProcess
 from consumer.local.stack import Stack, StackError
-from consumer.stream.topics import TopicNames
 
 _OURS = ("KAFKA_", "META_STRATEGY_", "REGIME_", "REDIS_", "HTTP_", "LOG_", "DEFAULT_STRATEGY")
 # with it every start would compile the sources anew: nobody deploys that

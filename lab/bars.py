@@ -11,6 +11,7 @@ from typing import NamedTuple
 from consumer.local.market_bars import BarSeries, BarsError, MarketBar, load_bars, shipped_bars
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_SYMBOL = re.compile(r"[A-Za-z0-9._:/-]{1,32}")  # contract, section 1
 _TIMEFRAME = re.compile(r"([1-9]\d{0,3})([smhdw])")
 
 # A longer pause than a weekend with a holiday on both sides: bars are missing [ms].
@@ -54,6 +55,8 @@ def load(
     if symbol is not None:
         if len(found) != 1:
             raise BarsError(f"a symbol names the bars of one file, there are {len(found)}")
+        if not _SYMBOL.fullmatch(symbol):
+            raise BarsError(f"symbol must be 1 to 32 letters, digits and . _ : / -, was {symbol!r}")
         found = [replace(found[0], symbol=symbol)]
     names = [series.symbol for series in found]
     if repeated := sorted({name for name in names if names.count(name) > 1}):

@@ -52,7 +52,7 @@ def from_file(series: Iterable[BarSeries], path: Path, *, track: Track) -> tuple
         moments = track(entries_of(one, 0, Random(0)), f"signals {one.symbol}", len(one.bars))
         by_bar = {entry.index: entry for entry in moments}
         closes = [bar.open_ms + one.step_ms for bar in one.bars]
-        for moment_ms, side, confidence in asked.pop(one.symbol, ()):
+        for moment_ms, side, confidence in asked.pop(one.symbol.upper(), ()):
             known += 1
             if entry := by_bar.get(bisect_left(closes, moment_ms)):
                 found.append(replace(entry, side=side, confidence=confidence))

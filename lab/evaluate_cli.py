@@ -3,9 +3,9 @@
 import asyncio
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,16 +56,33 @@ def evaluate(
         raise click.ClickException(
             f"{error.name} is missing: pip install 'meta-strategy-selector[lab]'"
         ) from None
-    name = loaded.selector.policy.name
+    name = (
+        loaded.selector.policy.name
+        if loaded.meta_strategy_enabled
+        else f"always {loaded.default_strategy}"
+    )
     if as_json:
-        figures = None if found is None else asdict(found) | {"is_enough": found.is_enough}
-        click.echo(json.dumps({"policy": name, "evaluation": figures}, indent=2))
+        click.echo(json.dumps({"policy": name, "evaluation": _figures(found)}, indent=2))
         return
     if found is None:
         click.echo(f"{len(log.decisions)} decisions, fewer than 2 with a closed trade: nothing yet")
         return
     for line in _lines(name, found, loaded.meta_strategy_reward_unit):
         click.echo(line)
+
+
+def _figures(found: "Evaluation | None") -> dict[str, Any] | None:
+    if found is None:
+        return None
+    from lab.estimators import Objectives
+    from lab.measures import Interval
+
+    figures = {one.name: getattr(found, one.name) for one in fields(found)}
+    plain = {
+        name: value._asdict() if isinstance(value, Interval | Objectives) else value
+        for name, value in figures.items()
+    }
+    return plain | {"is_enough": found.is_enough}
 
 
 def _read(loaded: Settings, decisions: Path | None, trades: Path | None) -> "Log":
@@ -123,8 +140,8 @@ def _lines(name: str, found: "Evaluation", unit: str) -> list[str]:
 
 def _row(label: str, interval: "Interval | None") -> str:
     if interval is None:
-        return f"{label:<36}  takes none of the logged arms"
-    return f"{label:<36}  {interval.value:+.3f} R   {interval.low:+.3f} .. {interval.high:+.3f}"
+        return f"{label:<42}  takes none of the logged arms"
+    return f"{label:<42}  {interval.value:+.3f} R   {interval.low:+.3f} .. {interval.high:+.3f}"
 
 
 def _objectives(label: str, one: "Objectives") -> str:

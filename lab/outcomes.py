@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from consumer.domain.ladder import Ladder, Outcome, walk
 from consumer.domain.tpsl import has_valid_levels
-from consumer.local.market_bars import BarSeries
+from consumer.local.market_bars import BarSeries, BarsError
 from consumer.local.paper_executor import HORIZON_BARS
 from consumer.local.paper_signals import Entry
 from lab.measures import Floats, Ints
@@ -94,7 +94,7 @@ def walk_all(
     and it is closed after 120 bars at the latest: the rules of the demo's executor.
 
     Raises:
-        ValueError: There is no signal.
+        BarsError: There is no signal that every strategy could trade.
     """
     kept = [
         entry
@@ -105,7 +105,9 @@ def walk_all(
         )
     ]
     if not kept:
-        raise ValueError("there is no signal to trade")
+        raise BarsError(
+            "no signal can be traded: in all of them some strategy has a level at or below zero"
+        )
     ladders = [Ladder.of_profile(profile) for profile in profiles.values()]
     shape = (len(kept), len(ladders))
     gross, closed_ms = np.zeros(shape), np.zeros(shape, dtype=np.int64)

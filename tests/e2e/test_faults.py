@@ -18,7 +18,7 @@ from consumer.local.stack import Stack
 from tests.support.executor import Executor, signals
 from tests.support.fold_oracle import assert_table, by_source, fold
 from tests.support.kafka_io import KafkaIo, content, eventually, keyed
-from tests.support.servers import DEPLOYMENTS, Deployment
+from tests.support.servers import DEPLOYMENTS, Deployment, WorkerProcess
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -133,23 +133,41 @@ async def zombie(deployment: Deployment) -> None:
     assert fenced in {0, 1}
 
 
-async def rebalance(deployment: Deployment) -> None:
-    """A second worker joins and leaves again while signals flow."""
-    scenario = Scenario(deployment, signals_count=1_200, pace_s=0.25)
+async def rolling_upgrade(deployment: Deployment) -> None:
+    """A second worker joins and leaves again while signals flow, then two are replaced in turn."""
+    scenario = Scenario(deployment, signals_count=1_600, pace_s=0.25)
     first = await deployment.started()
     topics = deployment.topics
     async with Executor(deployment.kafka, topics.decisions, topics.trades) as executor:
         traffic = asyncio.create_task(scenario.traffic())
-        for _ in range(2):
-            second = await deployment.started()
-            await second.until_readyz(lambda _, body: len(body.get("partitions", ())) == 2)
-            await first.until_readyz(lambda _, body: len(body.get("partitions", ())) == 2)
-            code, took_s = await second.terminate()
-            assert (code, took_s < 10) == (0, True)
-            await first.until_readyz(lambda _, body: len(body.get("partitions", ())) == 4)
+        second = await deployment.started()
+        await share_equally(first, second)
+        assert_clean(await second.terminate())
+        await first.until_readyz(lambda _, body: len(body.get("partitions", ())) == PARTITIONS)
+        second.start()
+        await share_equally(first, second)
+        for worker in (first, second):
+            assert_clean(await worker.terminate())
+            worker.start()
+            await share_equally(first, second)
         await traffic
         await scenario.all_answered(executor)
     await scenario.judge()
+
+
+async def share_equally(*workers: WorkerProcess) -> None:
+    """Wait until each of the workers has as many open partitions as the others."""
+    share = PARTITIONS // len(workers)
+    for worker in workers:
+        await worker.until_readyz(
+            lambda status, body: status == 200 and len(body.get("partitions", ())) == share
+        )
+
+
+def assert_clean(ended: tuple[int | None, float]) -> None:
+    """A stop is clean when its exit code is 0, within the time the contract gives."""
+    code, took_s = ended
+    assert (code, took_s < 10) == (0, True)
 
 
 async def lone_crashes(deployment: Deployment) -> None:
@@ -172,7 +190,7 @@ async def lone_crashes(deployment: Deployment) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Deployment], Awaitable[None]]] = {
-    scenario.__name__: scenario for scenario in (crash_storm, zombie, rebalance, lone_crashes)
+    scenario.__name__: scenario for scenario in (crash_storm, zombie, rolling_upgrade, lone_crashes)
 }
 
 

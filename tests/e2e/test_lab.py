@@ -93,11 +93,11 @@ async def test_a_run_is_judged_by_its_topics(deploy: Deploy) -> None:
     found = json.loads(same.out)["evaluation"]
     assert found["decisions"] == COUNT
     assert 0 < found["open"] < COUNT / 2
-    assert found["gain"] == [0.0, 0.0, 0.0]
+    assert found["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert found["ips"] == found["logged"]
     assert other.code == 0, other.err
     assert f"{COUNT} decisions: " in other.out
     assert "open trades: if all ended by their stop" in other.out
     assert other.out.splitlines()[-1].startswith(
-        ("too little overlap to say", "no difference", "epsilon_greedy would have earned")
+        ("too little overlap to say", "no difference", "always ultra_aggressive would have earned")
     )

@@ -112,6 +112,11 @@ def test_a_level_below_zero_leaves_the_signal_out() -> None:
     assert (len(found), found.left_out) == (1, 1)
 
 
+def test_signals_that_cannot_be_traded_are_told() -> None:
+    with pytest.raises(BarsError, match="no signal can be traded"):
+        walked(entry_at(series_of(100, 100, 100), side=Side.SHORT, atr=9.0))
+
+
 # Censoring
 
 
@@ -335,6 +340,23 @@ def test_bars_are_merged_to_a_longer_timeframe() -> None:
         bars.merge(hours, HOUR // 2)
     with pytest.raises(BarsError, match="timeframe must be a number and one of"):
         bars.length_ms("fast")
+
+
+def test_a_symbol_names_one_file_and_fits_the_messages(tmp_path: Path) -> None:
+    file = tmp_path / "BTCUSDT_15m.csv"
+    file.write_text(
+        "time,open,high,low,close\n2020-01-01,1,1,1,1\n2020-01-02,1,1,1,1\n", encoding="utf-8"
+    )
+
+    (named,) = bars.load([file], symbol="sol/usdt")
+
+    assert named.symbol == "sol/usdt"
+    with pytest.raises(BarsError, match="symbol must be 1 to 32 letters"):
+        bars.load([file], symbol="so what")
+    with pytest.raises(BarsError, match="names the bars of one file, there are 2"):
+        bars.load([], symbol="X")
+    with pytest.raises(BarsError, match="BTCUSDT: is there twice"):
+        bars.load([file, file])
 
 
 def test_data_are_described_so_that_they_are_found_again() -> None:
