@@ -29,7 +29,8 @@ def main(command: list[str]) -> None:
     # A session of its own: Ctrl-C goes to the starting process alone, which then stops its servers in
     # order; and the signals below reach whatever the server forks (Redis forks to rewrite its log).
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
-    print(server.pid, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # whoever asked for it is gone, or has enough of it
+        os.write(1, b"%d\n" % server.pid)
 
     def pass_on(number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it just ended

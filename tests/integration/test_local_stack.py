@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from consumer.cli.stack import stack as stack_command
 from consumer.local.class_archive import ClassArchive
+from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
 from consumer.local.stack import Stack, StackError, running_stack
 
@@ -362,3 +363,16 @@ def test_stack_up_says_in_lines_what_is_wrong(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert result.output == f"error: redis: port {port} is in use\n"
+
+
+async def test_what_was_killed_before_it_told_its_process_id_is_gone(tmp_path: Path) -> None:
+    """A guard that fails to tell it must not leave its command behind, unguarded."""
+    mark = f"sleep 31.{os.getpid()}"
+    process = GuardedProcess(["bash", "-c", f"{mark} & wait"], cwd=tmp_path, log=tmp_path / "log")
+
+    process.kill()
+
+    # the guard starts its command after that: it has to end it, too
+    left = subprocess.run(["pgrep", "-f", mark], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+    assert (tmp_path / "log").read_text() == ""
