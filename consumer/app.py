@@ -2,18 +2,13 @@
 
 import asyncio
 import contextlib
-import ctypes
-import gc
 import os
 import random
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
+from consumer import process
 from consumer.decide import Decider
 from consumer.errors import FencedError, MetaStrategyError, RefusedError, TransientError
 from consumer.pipeline import Pipeline
@@ -47,9 +42,6 @@ _GRACE_S = 9.0
 """Time a stop may take; a stuck loop cannot outlast it, since a thread watches it."""
 _GIVE_UP_S = 5.0  # for partitions in hand when this worker ends by an error of its own
 _SNAPSHOT_S = 1.0
-_GC_YOUNG = 20_000
-_M_TRIM_THRESHOLD = -1  # of glibc's malloc.h; other systems have no such call, or take no notice
-_TRIM_BYTES = 64 << 20
 
 
 class SystemClock:
@@ -369,7 +361,7 @@ class Worker:
         self._logger.error(
             f"no progress for {LIMIT_S:g} s while there is work: ended to start anew"
         )
-        _flush_and_exit(1)
+        process.end(1)
 
     async def _probe_kafka(self) -> None:
         while True:
@@ -411,48 +403,13 @@ def run_worker(settings: Settings, runner: Callable[[Any], None]) -> None:
         settings: All settings.
         runner: Runs a coroutine to its end, such as uvloop.run.
     """
-    _tune_process()
+    process.tune()
 
     async def main() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def begin_stop(_: int, __: FrameType | None) -> None:
-            if not stop.is_set():
-                _exit_after(_GRACE_S)
-            loop.call_soon_threadsafe(stop.set)
-
-        # not the loop's own handlers: a loop that is stuck would not come to call them
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, begin_stop)
+        stop = process.stop_event(_GRACE_S)
         await Worker(settings).run(stop)
         if stop.is_set():
             # all of ours is closed; what a client left behind must not hold the process
-            _flush_and_exit(0)
+            process.end(0)
 
     runner(main())
-
-
-def _tune_process() -> None:
-    """Set collector and allocator for one long task that keeps much and makes much."""
-    # what is imported stays for ever; and a batch makes some ten thousand objects that live for
-    # milliseconds: looking through all that is kept for each thousand of them finds nothing
-    gc.freeze()
-    gc.set_threshold(_GC_YOUNG, 10, 50)
-    # memory that a batch gave back is wanted again by the next one: handing it to the system in
-    # between costs a page fault for every 4 KiB (bench: a fifth of a decision)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-
-
-def _exit_after(seconds: float) -> None:
-    """End the process when it is still there later; from a thread, in case the loop is stuck."""
-    timer = threading.Timer(seconds, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
-
-
-def _flush_and_exit(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
