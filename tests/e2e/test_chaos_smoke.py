@@ -69,6 +69,8 @@ class Logs:
                     "win_count",
                     "loss_count",
                     "total_r",
+                    "sum_squares",
+                    "recent_r",
                 )
             }
             for context, row in state.rows.items()

@@ -126,6 +126,10 @@ class FakeConsumer(Client):
         joined = self._joining = self.cluster.loop.create_future()
 
         def on_joined(member_id: str, generation: int, logs: set[TopicPartition]) -> None:
+            if joined.done():  # a repeated join came late: only its next heartbeat tells it so
+                self.cluster.loop.inside(
+                    self.process, self.cluster.random() * self._heartbeat_s, self._on_heartbeat
+                )
             self.cluster.network.answer(self.process, joined, (member_id, generation, logs))
 
         if not self._member_id:
