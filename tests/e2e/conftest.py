@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Generator
 
 import pytest
 
-from tests.support.fixtures import Deploy, deploy, kafka, stack
+from tests.support.fixtures import Deploy, deploy, deploy_own, kafka, own_kafka, own_stack, stack
 from tests.support.secured import Secured
 from tests.support.servers import show_logs
 
-__all__ = ["Deploy", "deploy", "kafka", "stack"]
+__all__ = ["Deploy", "deploy", "deploy_own", "kafka", "own_kafka", "own_stack", "stack"]
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ import hashlib
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,46 +13,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from consumer.local.process import GuardedProcess
 from consumer.local.stack import Stack
+from tests.e2e.conftest import Deploy
 from tests.support.builders import make_signal
 from tests.support.executor import signals
-from tests.support.kafka_io import KafkaIo, Out, content, eventually, headers_of, keyed
+from tests.support.kafka_io import Out, content, eventually, headers_of, keyed
 from tests.support.raw_batches import GZIP, raw_batch, send_raw
-from tests.support.servers import DEPLOYMENTS, Deployment, WorkerProcess
+from tests.support.servers import Deployment, WorkerProcess
 
 KEY = b"BTCUSDT"
 MEGABYTE = 1 << 20
-DeployTo = Callable[..., Awaitable[Deployment]]
-
-
-@pytest.fixture(scope="module")
-async def own_stack() -> AsyncIterator[Stack]:
-    """Servers to freeze and to end."""
-    async with Stack() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def own_kafka(own_stack: Stack) -> AsyncIterator[KafkaIo]:
-    async with KafkaIo(own_stack.bootstrap_servers) as clients:
-        yield clients
-
-
-@pytest.fixture
-async def deploy_own(
-    own_stack: Stack, own_kafka: KafkaIo, tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[DeployTo]:
-    request.node.stash[DEPLOYMENTS] = []
-    async with AsyncExitStack() as cleanup:
-
-        async def make(*, partitions: int = 1) -> Deployment:
-            deployment = Deployment(own_stack, own_kafka, tmp_path, partitions=partitions)
-            request.node.stash[DEPLOYMENTS].append(deployment)
-            await cleanup.enter_async_context(deployment)
-            await deployment.create_topics()
-            return deployment
-
-        yield make
-        own_stack.kafka.resume()
 
 
 async def answered_once(deployment: Deployment, ids: list[str]) -> None:
@@ -71,9 +38,9 @@ async def answered_once(deployment: Deployment, ids: list[str]) -> None:
 
 @pytest.mark.timeout(180)
 async def test_a_worker_that_starts_before_its_servers_serves_when_they_come(
-    deploy_own: DeployTo, own_stack: Stack
+    deploy_own: Deploy, own_stack: Stack
 ) -> None:
-    deployment = await deploy_own()
+    deployment = await deploy_own(partitions=1)
     sent = list(signals(20, seed=61))
     await deployment.send_signals(*map(keyed, sent))
     own_stack.kafka.kill()
@@ -95,10 +62,10 @@ async def test_a_worker_that_starts_before_its_servers_serves_when_they_come(
 
 @pytest.mark.timeout(180)
 async def test_a_broker_that_refuses_commits_for_a_while_costs_nothing(
-    deploy_own: DeployTo,
+    deploy_own: Deploy,
 ) -> None:
     """Whatever its error is: here an operator's mistake, set right while the worker tries again."""
-    deployment = await deploy_own()
+    deployment = await deploy_own(partitions=1)
     worker = await deployment.started()
     sent = list(signals(60, seed=62))
     await deployment.send_signals(*map(keyed, sent[:20]))
@@ -125,10 +92,10 @@ async def set_config(deployment: Deployment, topic: str, name: str, value: str) 
 
 @pytest.mark.timeout(180)
 async def test_a_slow_commit_makes_a_new_owner_and_costs_nothing(
-    deploy_own: DeployTo, own_stack: Stack
+    deploy_own: Deploy, own_stack: Stack
 ) -> None:
     """A delayed request of the old one could decide a later transaction of it (KAFKA-17754)."""
-    deployment = await deploy_own()
+    deployment = await deploy_own(partitions=1)
     worker = await deployment.started()
     first = await owner(deployment)
     ids: list[str] = []
@@ -164,7 +131,7 @@ async def owner(deployment: Deployment) -> str:
 
 
 @pytest.mark.timeout(180)
-async def test_a_record_that_unpacks_to_200_mb_is_a_dead_letter(deploy: DeployTo) -> None:
+async def test_a_record_that_unpacks_to_200_mb_is_a_dead_letter(deploy: Deploy) -> None:
     """The broker's limit is on what is packed. What bounds the memory: one record of a fetch."""
     deployment = await deploy(partitions=1)
     worker = await deployment.started()
@@ -191,7 +158,7 @@ MEMORY_LIMIT_MIB = 512
 
 @pytest.mark.timeout(180)
 async def test_a_batch_of_countless_empty_records_does_not_fill_the_memory(
-    deploy: DeployTo,
+    deploy: Deploy,
 ) -> None:
     """Each one a dead letter; they are unpacked as they are worked off."""
     deployment = await deploy(partitions=1)
@@ -213,7 +180,7 @@ async def test_a_batch_of_countless_empty_records_does_not_fill_the_memory(
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
-async def test_records_of_any_compression_are_read(deploy: DeployTo, codec: str) -> None:
+async def test_records_of_any_compression_are_read(deploy: Deploy, codec: str) -> None:
     """It is the producer's choice, or the broker's as here; one such record stops a whole worker."""
     deployment = await deploy(partitions=1)
     await set_config(deployment, deployment.topics.signals, "compression.type", codec)
@@ -238,7 +205,7 @@ def peak_mib(worker: WorkerProcess) -> int:
 
 
 @pytest.mark.timeout(180)
-async def test_a_flood_of_poison_holds_no_other_partition_up(deploy: DeployTo) -> None:
+async def test_a_flood_of_poison_holds_no_other_partition_up(deploy: Deploy) -> None:
     deployment = await deploy(partitions=2)
     await deployment.started()
     count = 20_000
@@ -291,9 +258,7 @@ async def stuck_worker(deployment: Deployment, kind: str) -> StuckWorker:
 
 
 @pytest.mark.parametrize("kind", ["loop", "reading"])
-async def test_a_stuck_worker_is_ended_and_its_successor_goes_on(
-    deploy: DeployTo, kind: str
-) -> None:
+async def test_a_stuck_worker_is_ended_and_its_successor_goes_on(deploy: Deploy, kind: str) -> None:
     """The client can be stuck without an error, and then nobody else gets its partitions."""
     deployment = await deploy(partitions=1)
     worker = await stuck_worker(deployment, kind)
@@ -306,7 +271,7 @@ async def test_a_stuck_worker_is_ended_and_its_successor_goes_on(
     await answered_once(deployment, ["before", "after"])
 
 
-async def test_a_worker_with_nothing_to_do_is_left_alone(deploy: DeployTo) -> None:
+async def test_a_worker_with_nothing_to_do_is_left_alone(deploy: Deploy) -> None:
     """It makes no progress either; twice the limit does not end it."""
     deployment = await deploy(partitions=1)
     worker = await stuck_worker(deployment, "reading")  # and nothing comes to be read
@@ -315,7 +280,7 @@ async def test_a_worker_with_nothing_to_do_is_left_alone(deploy: DeployTo) -> No
         await worker.wait(8)
 
 
-async def test_a_stop_with_a_stuck_loop_ends_in_time(deploy: DeployTo) -> None:
+async def test_a_stop_with_a_stuck_loop_ends_in_time(deploy: Deploy) -> None:
     """By a thread: the loop does not even hear of the signal."""
     deployment = await deploy(partitions=1)
     worker = await stuck_worker(deployment, "patient loop")

@@ -3,56 +3,18 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from consumer.local.server import free_port
 from consumer.local.stack import Stack
+from tests.e2e.conftest import Deploy
 from tests.support.executor import Executor, signals, trade_for
 from tests.support.fold_oracle import assert_table, fold
-from tests.support.kafka_io import KafkaIo, content, eventually, keyed
-from tests.support.servers import DEPLOYMENTS, Deployment
+from tests.support.kafka_io import content, eventually, keyed
 
 LIMIT_S = 10.0
-
-Deploy = Callable[..., Awaitable[Deployment]]
-
-
-@pytest.fixture(scope="module")
-async def own_stack() -> AsyncIterator[Stack]:
-    """Servers to freeze: other tests must not wait for them."""
-    async with Stack() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-async def own_kafka(own_stack: Stack) -> AsyncIterator[KafkaIo]:
-    async with KafkaIo(own_stack.bootstrap_servers) as clients:
-        yield clients
-
-
-@pytest.fixture
-async def deploy_own(
-    own_stack: Stack, own_kafka: KafkaIo, tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[Deploy]:
-    request.node.stash[DEPLOYMENTS] = []
-    async with AsyncExitStack() as cleanup:
-
-        async def make(*, partitions: int = 2, **settings: str) -> Deployment:
-            deployment = Deployment(
-                own_stack, own_kafka, tmp_path, partitions=partitions, **settings
-            )
-            request.node.stash[DEPLOYMENTS].append(deployment)
-            await cleanup.enter_async_context(deployment)
-            await deployment.create_topics()
-            return deployment
-
-        yield make
-        own_stack.kafka.resume()
-        own_stack.redis.resume()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
