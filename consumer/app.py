@@ -113,7 +113,7 @@ class Worker:
         server = Server(
             settings.http_host,
             settings.http_port,
-            health=self._health,
+            look=self._look,
             metrics=self._metrics,
             tables=tables,
             unavailable=TransientError,
@@ -234,7 +234,7 @@ class Worker:
             finally:
                 self._session = None
                 self._serving.clear()
-                self._note_partitions()
+                self._look()
             if time.monotonic() - started > _LAST_REJOIN_S:
                 backoff_s = _FIRST_REJOIN_S
             if not stop.is_set():
@@ -285,13 +285,15 @@ class Worker:
 
     # Watching
 
-    def _note_partitions(self) -> None:
+    def _look(self) -> Health:
+        """Give the health with what is assigned and open now."""
         session, health = self._session, self._health
         partitions = {} if session is None else session.partitions
         health.is_member = session is not None and session.is_member
         health.assigned = set(partitions)
         health.opened = {number for number, p in partitions.items() if p.is_open}
         self._metrics.assigned_partitions.set(len(partitions))
+        return health
 
     def _syncs(self) -> dict[int, ViewSync[Any]]:
         owned = () if self._session is None else self._session.partitions
@@ -302,7 +304,7 @@ class Worker:
         """Ask once a second where the view stands, so that a loss is seen without traffic."""
         is_checked = False
         while True:
-            self._note_partitions()
+            self._look()
             syncs = self._syncs()
             expected = {number: sync.expected for number, sync in syncs.items()}
             try:

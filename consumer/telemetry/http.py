@@ -39,7 +39,7 @@ class Server:
     Args:
         host: Address to bind.
         port: Port; 0 takes a free one.
-        health: What the probes say.
+        look: Gives the worker's health as it is now.
         metrics: What `/metrics` shows.
         tables: What the API shows.
         unavailable: The error that `tables` raises when Redis does not answer.
@@ -50,14 +50,14 @@ class Server:
         host: str,
         port: int,
         *,
-        health: Health,
+        look: Callable[[], Health],
         metrics: Metrics,
         tables: Tables,
         unavailable: type[Exception],
     ) -> None:
         self._host = host
         self._port = port
-        self._health = health
+        self._look = look
         self._metrics = metrics
         self._tables = tables
         self._unavailable = unavailable
@@ -101,10 +101,10 @@ class Server:
         return _json({"status": "alive"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        reasons = self._health.reasons()
-        if reasons:
+        health = self._look()
+        if reasons := health.reasons():
             return _json({"status": "not ready", "reasons": reasons}, 503)
-        return _json({"status": "ready", "partitions": sorted(self._health.opened)})
+        return _json({"status": "ready", "partitions": sorted(health.opened)})
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
         return web.Response(

@@ -19,6 +19,7 @@ from tests.support.executor import signals
 from tests.support.kafka_io import Out, content, eventually, headers_of, keyed
 from tests.support.raw_batches import GZIP, raw_batch, send_raw
 from tests.support.servers import Deployment, WorkerProcess
+from tests.support.stuck_worker import STUCK
 
 KEY = b"BTCUSDT"
 MEGABYTE = 1 << 20
@@ -254,6 +255,8 @@ async def stuck_worker(deployment: Deployment, kind: str) -> StuckWorker:
     await deployment.send_signals(keyed(make_signal(signal_id="before")))
     await answered_once(deployment, ["before"])
     worker.signal(signal.SIGUSR1)
+    # two signals that wait are heard in the order of their numbers, the second one after the first
+    await eventually(lambda: STUCK in worker.text(), what="a stuck worker")
     return worker
 
 

@@ -174,8 +174,10 @@ async def test_a_worker_without_partitions_is_ready(deploy: Deploy) -> None:
 
     spare = await deployment.started()
 
-    ready = [(await worker.get("/readyz"))[1]["partitions"] for worker in deployment.workers]
-    assert sorted(ready) == [[], [0]]
+    ready = [
+        await worker.until_readyz(lambda status, _: status == 200) for worker in deployment.workers
+    ]
+    assert sorted(body["partitions"] for body in ready) == [[], [0]]
     for path in ("/api/summary", "/api/state", "/api/active", "/api/qtable/X"):
         assert (await spare.request(path))[0] == 200
 

@@ -103,6 +103,9 @@ async def traffic(deployment: Deployment, count: int, seed: int) -> list[dict[st
     )
     async with deployment.kafka.tail(deployment.topics.decisions) as tail:
         decisions = [content(r) for r in await tail.count(count)]
+    # as they were sent: one partition may have been answered before the other
+    number = {s["signal_id"]: n for n, s in enumerate(sent)}
+    decisions.sort(key=lambda d: number[d["signal_id"]])
     third = count // 3
     trades = [trade_for(d) for d in decisions[:third]]
     await deployment.send_trades(

@@ -16,7 +16,11 @@ from consumer.watchdog import Watchdog
 LIMIT_S = 4.0
 
 
+STUCK = "stuck from now on"
+
+
 def _freeze_loop(_: int, __: FrameType | None) -> None:
+    print(STUCK, flush=True)
     time.sleep(3_600)
 
 
@@ -34,8 +38,12 @@ def _stop_reading() -> None:
         task.cancel()
         await asyncio.Event().wait()
 
+    def get_stuck(_: int, __: FrameType | None) -> None:
+        print(STUCK, flush=True)
+        is_stuck.set()
+
     Session._read = reading  # type: ignore[method-assign]
-    signal.signal(signal.SIGUSR1, lambda *_: is_stuck.set())
+    signal.signal(signal.SIGUSR1, get_stuck)
 
 
 if __name__ == "__main__":

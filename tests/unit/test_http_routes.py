@@ -33,7 +33,7 @@ async def server() -> AsyncIterator[tuple[Server, str]]:
     made = Server(
         Settings.model_fields["http_host"].default,
         0,
-        health=Health(),
+        look=Health,
         metrics=Metrics(),
         tables=NoTables(),
         unavailable=TransientError,
