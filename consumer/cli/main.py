@@ -1,5 +1,6 @@
 """The command line: `meta-strategy`."""
 
+import gc
 import logging
 import sys
 from collections.abc import Mapping
@@ -38,7 +39,12 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        # nothing of what is loaded is garbage: looking for it is a tenth of the start
+        gc.disable()
+        try:
+            command: click.Command = getattr(import_module(module), name)
+        finally:
+            gc.enable()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -10,9 +10,14 @@ from tests.simulation.__main__ import run_seeds
 from tests.simulation.planted import PLANTED, find
 
 _SCHEDULES, _CHUNK = 5_000, 125
-_PLANTED_WITHIN = {"claim_of_any_generation": 1_500, "slow_commits_not_recycled": 1_500}
-_WITHIN = 600
-"""Schedules in which a planted bug must be found; each is found in a fraction of them."""
+_WITHIN = 1_500
+"""Schedules in which a planted bug must be found; each is found in half of them, or less."""
+_KNOWN = {
+    "bounds_read_before_shutting_out": 113,
+    "claim_of_any_generation": 302,
+    "slow_commits_not_recycled": 622,
+}
+"""Where the rarest were found last: these seeds are tried first."""
 
 
 @pytest.mark.timeout(300)
@@ -26,7 +31,9 @@ def test_nothing_is_lost_doubled_or_stuck(first: int) -> None:
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str) -> None:
     """A simulation that finds nothing proves nothing, unless it would find what is there."""
-    seed, what = find(bug, range(_PLANTED_WITHIN.get(bug, _WITHIN)))
+    known = [_KNOWN[bug]] if bug in _KNOWN else []
+
+    seed, what = find(bug, [*known, *range(_WITHIN)])
 
     assert seed is not None, f"{bug} was not found"
     assert what

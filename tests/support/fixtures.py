@@ -1,4 +1,4 @@
-"""Servers for all tests, or for a module that hurts them; each test has topics, group and keys of its own."""
+"""Servers for all tests, and for those that hurt them; each test has topics, group and keys of its own."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,14 +53,14 @@ async def deploy(
         yield make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def own_stack() -> AsyncIterator[Stack]:
     """Servers to freeze and to end: other tests must not wait for them."""
     async with Stack() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def own_kafka(own_stack: Stack) -> AsyncIterator[KafkaIo]:
     async with KafkaIo(own_stack.bootstrap_servers) as clients:
         yield clients
