@@ -30,7 +30,7 @@ demo: $(VENV)/.demo ## Run the worker on a local Kafka and Redis against real ma
 	@$(BIN)/meta-strategy demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests, on a real Kafka and Redis
-	@$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, import rules, stale files
 	$(BIN)/ruff check .

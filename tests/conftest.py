@@ -1,7 +1,11 @@
 """Settings of the test run, and the order of its tests."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import Phase, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # the same examples in every run: a red build is a bug, never bad luck
 settings.register_profile(
@@ -30,7 +34,19 @@ _LAST = ("simulation", "deploy", "unit")
 """What is short fills the gaps at the end."""
 
 
-@pytest.hookimpl(tryfirst=True)
+class _ByServers(LoadScopeScheduling):
+    """Gives all tests that share servers to one process, and each other test to the next idle one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return SHARED_SERVERS.get(Path(nodeid.split("::", maxsplit=1)[0]).stem, nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Schedule in the order below, not by how many tests share servers."""
+    config.option.loadscopereorder = False
+    return _ByServers(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes long first, so that no process is alone with it at the end."""
     groups = list(dict.fromkeys(SHARED_SERVERS.values()))
@@ -41,7 +57,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return groups.index(group) - len(groups)
         return 1 + _LAST.index(folder) if folder in _LAST else 0
 
-    for item in items:
-        if group := SHARED_SERVERS.get(item.path.stem):
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=place)

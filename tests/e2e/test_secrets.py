@@ -157,6 +157,13 @@ async def test_secrets_in_the_environment_are_no_less_kept(secured: Secured) -> 
 
 async def test_commands_that_fail_keep_them_too(secured: Secured, tmp_path: Path) -> None:
     """`Secured.run` looks for the secrets in all that a command says."""
+    async with (
+        secured.clients("executor", writes=True) as executor,
+        serving(secured.worker()) as worker,
+    ):
+        # a letter that the worker's user may not read
+        await executor.send("signals", [Out(value=SECRET.encode(), key=b"BTCUSDT")])
+        await worker.until_metric(lambda m: m.value("meta_strategy_dead_letters_total") > 0)
     file = tmp_path / "export.json"
     file.write_text(f'{{"{SECRET}": 1}}')
     for command in (
