@@ -41,7 +41,7 @@ class GuardedProcess:
         """
         with log.open("ab") as output:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_GUARD), *command],
+                self._guarded(command),
                 bufsize=0,
                 cwd=cwd,
                 stdin=subprocess.PIPE,
@@ -51,6 +51,9 @@ class GuardedProcess:
                 pass_fds=tuple(holds),
             )
         self._pid = 0
+
+    def _guarded(self, command: Sequence[str]) -> list[str]:
+        return [sys.executable, "-I", "-S", str(_GUARD), *command]
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,9 +25,9 @@ from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
 from consumer.local.stack import Stack, StackError, running_stack
 from tests.support.kafka_io import KafkaIo, Out, eventually
+from tests.support.warm import warm_command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "consumer.cli.main"]
 _OWN = ("KAFKA_", "REDIS_", "META_STRATEGY_", "REGIME_", "HTTP_", "LOG_", "DEFAULT_STRATEGY")
 _READY_S = 60.0
 _ANSWER_S = 2.0
@@ -110,9 +109,7 @@ async def run_command(
 ) -> Finished:
     """Run a command of the product to its end."""
     process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env=environment,
+        *warm_command("plain", arguments, dict(environment)),
         cwd=directory,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -151,6 +148,13 @@ class Samples:
         return {label for s in self.samples if s.name == name for label in s.labels}
 
 
+class _WarmProcess(GuardedProcess):
+    """Its command is a guard itself."""
+
+    def _guarded(self, command: Sequence[str]) -> list[str]:
+        return list(command)
+
+
 class WorkerProcess:
     """A worker as a deployment runs it; it cannot outlive the test."""
 
@@ -176,8 +180,8 @@ class WorkerProcess:
     def start(self) -> None:
         """Start it, or start it again; nothing is waited for."""
         assert not self.is_running
-        self._process = GuardedProcess(
-            ["env", "-i", *(f"{k}={v}" for k, v in self.environment.items()), *COMMAND, "worker"],
+        self._process = _WarmProcess(
+            warm_command("guarded", ["worker"], self.environment),
             cwd=self._directory,
             log=self.log,
         )
