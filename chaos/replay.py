@@ -25,8 +25,7 @@ def replay(
     pipeline = Pipeline(
         Decider(settings.detector, settings.selector, seed=settings.meta_strategy_seed)
     )
-    stops = {name: profile.r_sl for name, profile in settings.all_profiles.items()}
-    state = PartitionState(settings.fold, stops)
+    state = PartitionState(settings.fold)
     by_offset = {record.offset: record for record in signals}
     differing, at = [], 0
     for record in decisions:

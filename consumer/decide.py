@@ -151,6 +151,7 @@ class Decider:
             entry=market.current_price,
             atr=market.atr,
             parents=state.parent_rows(context),
+            trusts_paper=state.calibration(account).is_trusted,
         )
         profile = self.selector.profiles[choice.arm]
         return Decision(

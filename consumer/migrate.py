@@ -284,7 +284,6 @@ async def _open(
         old.kafka_group_id,
         [log for log in [*trades, *signals] if log.partition < there[log.topic]],
     )
-    atr_mult_sl = {key: profile.r_sl for key, profile in old.all_profiles.items()}
     parts = []
     for logs in zip(decisions, trades, signals, strict=True):
         # the counts of the old topics may differ: it is one reason to come here
@@ -300,7 +299,7 @@ async def _open(
             _OldPartition(
                 reader,
                 *logs,
-                state=PartitionState(old.fold, atr_mult_sl),
+                state=PartitionState(old.fold),
                 start=Position(first_decision, first_trade),
                 end=Position(last_decision, last_trade),
                 trades_offset=trades_offset,

@@ -39,7 +39,6 @@ class Shared:
     decisions_topic: str
     dead_letters_topic: str
     fold: FoldSettings
-    atr_mult_sl: dict[str, float]
     pipeline: Pipeline
     ends: LogReader
     """Asked where logs begin and end."""
@@ -65,7 +64,7 @@ class PartitionServing:
     def __init__(self, shared: Shared, number: int) -> None:
         self._shared = shared
         self._number = number
-        self.state = PartitionState(shared.fold, shared.atr_mult_sl)
+        self.state = PartitionState(shared.fold)
         self.sync: ViewSync[Any] | None = None
         self._step = Step()
         self._received_at = 0.0
@@ -245,6 +244,8 @@ class PartitionServing:
             if result.attribution is not None:
                 metrics.attributions(result.attribution).inc()
             if result.outcome in {"win", "loss", "flat"}:
+                if trade.path:
+                    metrics.paths("folded" if result.paper else "refused").inc()
                 metrics.reward_r(result.strategy, regime).observe(result.reward)
                 if result.reward > 0:
                     metrics.reward_gain_r(result.strategy, regime).inc(result.reward)

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from consumer.connection import KafkaConnection, TopicNames, ssl_context
 from consumer.decide import Decider
+from consumer.domain.ladder import ladders_of
 from consumer.domain.partition_state import FoldSettings
 from consumer.domain.policies.base import Policy
 from consumer.domain.policies.catalog import PolicyName, make_policy
@@ -267,6 +268,7 @@ class Settings(BaseSettings):
             decision_ttl_ms=round(self.meta_strategy_decision_ttl_days * 86_400_000),
             open_decisions_max=self.meta_strategy_open_decisions_max,
             dedupe_window=self.meta_strategy_dedupe_window,
+            ladders=ladders_of(self.all_profiles),
         )
 
     @property

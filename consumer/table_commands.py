@@ -105,7 +105,7 @@ def _restored(settings: Settings, stored: StoredPartition | None) -> PartitionSt
 
 
 def _empty_state(settings: Settings) -> PartitionState:
-    return PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+    return PartitionState(settings.fold)
 
 
 async def _rewrite(view: RedisView, number: int, state: PartitionState) -> None:

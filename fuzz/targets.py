@@ -37,7 +37,6 @@ BROKER_LIMIT_BYTES = 1_048_588 - 100
 
 PARTITION = 3
 _NOW_MS = START_MS + 1_000_000
-_STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 _WORDS = {*MarketRegime, *STRATEGY_PROFILES, *Mode}
 _CODES = {str(code) for code in DeadLetterCode}
 _NAMES_FIELD = re.compile(r"[A-Za-z0-9_]+(\[\d+\]|\.[A-Za-z0-9_]+)*: .")
@@ -77,7 +76,7 @@ def fuzz_pipeline() -> Pipeline:
 
 def fuzz_state() -> PartitionState:
     """Make an empty state of default settings."""
-    return PartitionState(FoldSettings(), _STOPS)
+    return PartitionState(FoldSettings())
 
 
 def size_on_the_wire(record: OutRecord) -> int:

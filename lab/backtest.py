@@ -101,7 +101,7 @@ def run(
         BadMessageError: The worker refuses a signal.
     """
     pipeline = Pipeline(settings.decider)
-    state = PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+    state = PartitionState(settings.fold)
     columns = {arm: column for column, arm in enumerate(outcomes.arms)}
     arms = np.full(len(outcomes), -1, dtype=np.int64)
     learned = np.zeros(len(outcomes), dtype=np.int64)

@@ -94,8 +94,7 @@ class _Folder:
     """Folds the logs of one partition and asks the other policy before each decision."""
 
     def __init__(self, settings: Settings) -> None:
-        stops = {k: profile.r_sl for k, profile in settings.all_profiles.items()}
-        self._state = PartitionState(settings.fold, stops)
+        self._state = PartitionState(settings.fold)
         self._selector = settings.selector
         self._seed = settings.meta_strategy_seed
         self._unit = settings.meta_strategy_reward_unit

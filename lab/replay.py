@@ -113,7 +113,7 @@ async def _replay_partition(
     signals_log = TopicPartition(settings.kafka_signals_topic, number)
     decider = settings.decider
     encoder = DecisionEncoder(decider.selector.policy.name, decider.policy_version)
-    state = PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+    state = PartitionState(settings.fold)
     async with (
         LogReader(settings.connection, [decisions_log, trades_log]) as reader,
         LogReader(settings.connection, [signals_log]) as signals_reader,

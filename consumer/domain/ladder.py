@@ -10,11 +10,12 @@ The rules are those of a careful paper trade:
 R here is profit / ATR at entry, before fees (contract, section 1).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple, Protocol, Self
 
+from consumer.domain.strategies import STRATEGY_PROFILES
 from schemas import CloseReason, Side, StrategyProfile, Tpsl
 
 
@@ -87,6 +88,16 @@ class Ladder:
             (tpsl.atr_mult_tp1, tpsl.atr_mult_tp2, tpsl.atr_mult_tp3),
             (tpsl.partial_close_tp1, tpsl.partial_close_tp2, tpsl.partial_close_tp3),
         )
+
+
+def ladders_of(profiles: Mapping[str, StrategyProfile]) -> dict[str, Ladder]:
+    """Take the ladders of strategies, by id."""
+    return {str(name): Ladder.of_profile(profile) for name, profile in profiles.items()}
+
+
+def built_in_ladders() -> dict[str, Ladder]:
+    """Give the ladders of the seven strategies, by id."""
+    return ladders_of(STRATEGY_PROFILES)
 
 
 class Fill(NamedTuple):

@@ -59,6 +59,8 @@ class FoldedTrade(NamedTuple):
     """When it was counted: what orders it among its like."""
     parent_ordinals: tuple[int, int] = (0, 0)
     """The same as `ordinal` in each of its context's parents."""
+    paper: float | None = None
+    """What its strategy earned on its path [as `reward`]; None without a path."""
 
     @property
     def is_excluded(self) -> bool:

@@ -6,10 +6,68 @@ move the market: one price path scores them all.
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from math import fsum
 from typing import NamedTuple
 
 from consumer.domain.ladder import Bar, Ladder, walk
-from schemas import CloseReason, Side
+from consumer.domain.reward import LARGEST_R, RewardUnit, in_unit
+from schemas import CloseReason, Side, TradeClosed
+
+LARGEST_GAP_R = 0.15
+"""Mean difference to what was earned from which on paths are not believed [R: one ATR]."""
+_COMPARED = 100
+"""Trades that are compared, the newest."""
+_LEAST_COMPARED = 10
+"""Before so many, a single odd trade would decide."""
+
+
+class Calibration:
+    """Tells whether paths are to be believed: by the chosen strategy, whose reward is known.
+
+    A path on other prices than those that were traded, a ladder that the executor does not follow,
+    a stop that it moves: each shows as a difference between the outcome on paper and the real one.
+    """
+
+    __slots__ = ("_gaps", "is_trusted", "mean_gap_r")
+
+    def __init__(self) -> None:
+        self._gaps: dict[int, float] = {}
+        self.mean_gap_r = 0.0
+        """Mean difference over the newest trades with a path [R: one ATR]."""
+        self.is_trusted = True
+
+    def put(self, number: int, gap_r: float) -> None:
+        """Add the newest trade.
+
+        Args:
+            number: Of the trade; rises from trade to trade.
+            gap_r: Difference between its outcome on paper and its reward [R], at least 0.
+        """
+        self._gaps[number] = gap_r
+        if len(self._gaps) > _COMPARED:
+            del self._gaps[next(iter(self._gaps))]
+        self._judge()
+
+    def correct(self, number: int, gap_r: float) -> None:
+        """Change the difference of a trade; what is not compared any more is passed over."""
+        if number in self._gaps:
+            self._gaps[number] = gap_r
+            self._judge()
+
+    def drop(self, number: int) -> None:
+        """Forget a trade."""
+        if self._gaps.pop(number, None) is not None:
+            self._judge()
+
+    def _judge(self) -> None:
+        count = len(self._gaps)
+        # the exact sum: the same however the window came to be
+        self.mean_gap_r = fsum(self._gaps.values()) / count if count else 0.0
+        self.is_trusted = count < _LEAST_COMPARED or self.mean_gap_r < LARGEST_GAP_R
+
+
+TRUSTED = Calibration()
+"""Of an account without paths; never changed."""
 
 
 class PaperOutcome(NamedTuple):
@@ -49,6 +107,35 @@ def paper_outcomes(
         outcome = walk(ladder, side, entry, atr, [*bars, mark])
         found[name] = PaperOutcome(outcome.gross_r, outcome.close_reason is CloseReason.TIMEOUT)
     return found
+
+
+def paper_rewards(
+    ladders: Mapping[str, Ladder], trade: TradeClosed, atr: float, unit: RewardUnit
+) -> dict[str, float]:
+    """Give what each strategy would have earned on a trade's path, net of the trade's fees [unit].
+
+    Args:
+        ladders: By strategy id.
+        trade: With a path.
+        atr: Average true range that its levels were made of [quote].
+        unit: Of the rewards.
+
+    Returns:
+        By strategy id; nothing when one of them is out of the range of rewards: prices of such a
+        path are not those of the trade.
+    """
+    exit_price = trade.exits[-1].price if trade.exits else trade.exit_price
+    found = paper_outcomes(
+        ladders, trade.side, trade.entry_price, atr, trade.path or (), exit_price or 0.0
+    )
+    one_r = atr if trade.atr is None else trade.atr  # as for the reward: its own comes first
+    rewards = {
+        name: outcome.r * (atr / one_r) - (trade.fees or 0.0) / one_r
+        for name, outcome in found.items()
+    }
+    if not all(abs(reward) <= LARGEST_R for reward in rewards.values()):
+        return {}
+    return {name: in_unit(r, unit, ladders[name].stop) for name, r in rewards.items()}
 
 
 def _bars(entry: float, path: Sequence[tuple[int, float, float, float]]) -> Iterable[Bar]:

@@ -7,7 +7,9 @@ from operator import attrgetter, itemgetter
 from typing import Literal, NamedTuple
 
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.ladder import Ladder, built_in_ladders
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
+from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
 from consumer.domain.qtable import (
     HALF_LIFE,
     NO_REWARDS,
@@ -17,6 +19,7 @@ from consumer.domain.qtable import (
     decay_of,
     fold_reward,
     revise_reward,
+    with_paper,
 )
 from consumer.domain.reward import RewardUnit, in_unit, realized_r
 from consumer.errors import BadMessageError
@@ -47,6 +50,8 @@ class FoldSettings:
     """Open decisions a partition remembers."""
     dedupe_window: int = 100_000
     """Decisions, and rewards, of an account by which a repeat is known."""
+    ladders: Mapping[str, Ladder] = field(default_factory=built_in_ladders)
+    """Of every strategy, by id: those that a trade may echo, and that its path is walked for."""
 
     @property
     def decay(self) -> float:
@@ -120,6 +125,8 @@ class FoldResult:
     stats: ArmStats = NO_REWARDS
     """The arm after it."""
     attribution: Attribution | None = None
+    paper: int = 0
+    """Outcomes on paper that its path told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,25 +150,24 @@ class PartitionState:
 
     Args:
         settings: What the fold depends on.
-        atr_mult_sl: Distance of each known strategy's stop [ATR], by id; the ids that a trade may
-            echo.
     """
 
-    def __init__(self, settings: FoldSettings, atr_mult_sl: Mapping[str, float]) -> None:
+    def __init__(self, settings: FoldSettings) -> None:
         self.settings = settings
         self.position = Position()
         self.totals = Totals()
         self.changes = Changes()
-        self.rows: dict[ContextKey, dict[str, ArmStats]] = {}
-        self.parents: dict[ParentKey, dict[str, ArmStats]] = {}
+        self.rows: dict[ContextKey, Row] = {}
+        self.parents: dict[ParentKey, Row] = {}
         self._decay = settings.decay
         # the order of these is part of the state: oldest first, and what leaves first
         self.open: dict[str, OpenDecision] = {}
         self.closed: dict[str, OpenDecision] = {}
         self.decision_ids: dict[str, dict[str, int]] = {}
         self.trades: dict[str, dict[str, FoldedTrade]] = {}
+        self.calibrations: dict[str, Calibration] = {}
+        """By account; of those whose trades had paths."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
-        self._atr_mult_sl = atr_mult_sl
 
     # Decisions
 
@@ -270,13 +276,15 @@ class PartitionState:
         if arm.decision is not None:
             self._close(arm.decision)
         self.totals.rewards += 1
-        parent_ordinals = (0, 0)
+        atr = arm.atr if arm.atr is not None else trade.atr
+        parent_ordinals, paper = (0, 0), {}
         if trade.close_reason in self.settings.learn_exclude:
             stats, ordinal = self.row(arm.context).get(arm.strategy, NO_REWARDS), 0
         else:
             stats = self._fold(arm.context, arm.strategy, reward)
             ordinal = stats.count
             parent_ordinals = self._fold_parents(arm.context, arm.strategy, reward)
+            paper = self._fold_path(arm.context, trade, atr)
         self._count_trade(
             FoldedTrade(
                 account,
@@ -288,16 +296,19 @@ class PartitionState:
                 reward,
                 ordinal,
                 revision,
-                arm.atr if arm.atr is not None else trade.atr,
+                atr,
                 arm.atr_mult_sl,
                 self.totals.next_sequence(),
                 parent_ordinals,
+                paper.get(arm.strategy),
             )
         )
         outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"
         if ordinal == 0:
             outcome = "excluded"
-        return FoldResult(outcome, arm.context, arm.strategy, reward, stats, arm.attribution)
+        return FoldResult(
+            outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)
+        )
 
     def _fold(self, context: ContextKey, strategy: str, reward: float) -> ArmStats:
         row = self.rows.get(context, NO_ROW)
@@ -323,14 +334,42 @@ class PartitionState:
             self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
             self.changes.parents.add((key, strategy))
 
+    def _fold_path(
+        self, context: ContextKey, trade: TradeClosed, atr: float | None
+    ) -> dict[str, float]:
+        """Fold what each strategy would have earned; give it by id, nothing when it is not told."""
+        if not trade.path or atr is None:
+            return {}
+        found = paper_rewards(self.settings.ladders, trade, atr, self.settings.reward_unit)
+        self.rows[context] = with_paper(self.row(context), found, self._decay)
+        self.changes.arms.update((context, name) for name in found)
+        for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
+            self.parents[parent] = with_paper(row, found, self._decay)
+            self.changes.parents.update((parent, name) for name in found)
+        return found
+
+    def calibration(self, account: str) -> Calibration:
+        """Tell how well the paths of an account's trades agree with what they earned."""
+        return self.calibrations.get(account, TRUSTED)
+
+    def _gap_r(self, folded: FoldedTrade) -> float:
+        gap = abs((folded.paper or 0.0) - folded.reward)
+        return gap if self.settings.reward_unit == "atr" else gap * folded.atr_mult_sl
+
     def _count_trade(self, folded: FoldedTrade) -> None:
         counted = self.trades.setdefault(folded.account, {})
         counted[folded.trade_id] = folded
+        self._compare(folded)
         self.changes.trades.add((folded.account, folded.trade_id))
         while len(counted) > self.settings.dedupe_window:
-            oldest = next(iter(counted))
-            del counted[oldest]
-            self.changes.trades.add((folded.account, oldest))
+            oldest = counted.pop(next(iter(counted)))
+            self.calibration(folded.account).drop(oldest.sequence)
+            self.changes.trades.add((folded.account, oldest.trade_id))
+
+    def _compare(self, folded: FoldedTrade) -> None:
+        if folded.paper is not None:
+            calibration = self.calibrations.setdefault(folded.account, Calibration())
+            calibration.put(folded.sequence, self._gap_r(folded))
 
     def _revise(self, known: FoldedTrade, trade: TradeClosed, revision: int) -> FoldResult:
         reward_r = realized_r(trade, known.atr)
@@ -356,9 +395,10 @@ class PartitionState:
                     )
                 ],
             )
-        self.trades[known.account][known.trade_id] = known._replace(
-            reward=reward, revision=revision
-        )
+        corrected = known._replace(reward=reward, revision=revision)
+        self.trades[known.account][known.trade_id] = corrected
+        if known.paper is not None:
+            self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
         self.changes.trades.add((known.account, known.trade_id))
         outcome: Outcome = "excluded" if known.is_excluded else "revised"
         return FoldResult(outcome, known.context, known.strategy, reward, stats)
@@ -414,14 +454,14 @@ class PartitionState:
     def _echoed_arm(
         self, trade: TradeClosed, account: str, strategy: str, regime: MarketRegime
     ) -> _Arm:
-        atr_mult_sl = self._atr_mult_sl.get(strategy)
-        if atr_mult_sl is None:
+        ladder = self.settings.ladders.get(strategy)
+        if ladder is None:
             raise BadMessageError(
                 DeadLetterCode.INVALID_MESSAGE,
-                f"strategy: is not known; known are {', '.join(self._atr_mult_sl)}",
+                f"strategy: is not known; known are {', '.join(self.settings.ladders)}",
             )
         context = ContextKey(account, trade.symbol, regime, trade.variant)
-        return _Arm(context, strategy, None, atr_mult_sl, "echo", None)
+        return _Arm(context, strategy, None, ladder.stop, "echo", None)
 
     # The view
 
@@ -493,4 +533,5 @@ class PartitionState:
             self.decision_ids[account] = dict(newest)
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
             self.trades.setdefault(trade.account, {})[trade.trade_id] = trade
+            self._compare(trade)
         self.changes = Changes()

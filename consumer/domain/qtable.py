@@ -117,6 +117,23 @@ def fold_paper_reward(stats: ArmStats, reward: float, decay: float) -> ArmStats:
     )
 
 
+def with_paper(row: Row, rewards: Mapping[str, float], decay: float) -> Row:
+    """Give a row with one more outcome on paper for each of some arms.
+
+    Args:
+        row: The row before.
+        rewards: What each arm would have earned, by id [R], finite.
+        decay: As in `fold_reward` [1].
+    """
+    return {
+        **row,
+        **{
+            name: fold_paper_reward(row.get(name, NO_REWARDS), reward, decay)
+            for name, reward in rewards.items()
+        },
+    }
+
+
 def revise_reward(
     stats: ArmStats, *, old: float, new: float, ordinal: int, alpha: float, decay: float = 1.0
 ) -> ArmStats:

@@ -7,7 +7,7 @@ from schemas import DeadLetterCode, TradeClosed
 
 RewardUnit = Literal["atr", "risk"]
 
-_LARGEST_R = 1000.0  # contract, section 1: R lies within -1000 .. 1000
+LARGEST_R = 1000.0  # contract, section 1: R lies within -1000 .. 1000
 
 
 def realized_r(trade: TradeClosed, atr: float | None) -> float:
@@ -36,7 +36,7 @@ def realized_r(trade: TradeClosed, atr: float | None) -> float:
     move = trade.side.sign * (trade.exit_mean - trade.entry_price)
     # in this order, as the contract writes it: whoever folds the log beside us gets the same bits
     reward = move / unit - (trade.fees or 0.0) / unit
-    if not -_LARGEST_R <= reward <= _LARGEST_R:
+    if not -LARGEST_R <= reward <= LARGEST_R:
         raise BadMessageError(
             DeadLetterCode.INVALID_MESSAGE,
             f"exit_price: gives R={reward:.6g}; it must lie within -1000 .. 1000",

@@ -65,6 +65,7 @@ class Selector:
         entry: float,
         atr: float,
         parents: tuple[Row, Row] = (NO_ROW, NO_ROW),
+        trusts_paper: bool = True,
     ) -> Choice:
         """Choose a strategy.
 
@@ -76,6 +77,7 @@ class Selector:
             entry: Price at the signal [quote].
             atr: Average true range [quote].
             parents: The same over all symbols: of the account, and of the regime in it.
+            trusts_paper: Whether outcomes on paper agreed with those that were earned.
 
         Raises:
             BadMessageError: Every strategy would have a level at or below zero.
@@ -94,7 +96,7 @@ class Selector:
         else:
             arms = self._with_valid_levels(self._by_regime[regime.regime], side, entry, atr)
         return self.policy.choose(
-            Situation(regime.regime, regime.confidence, row, arms, parents), draws
+            Situation(regime.regime, regime.confidence, row, arms, parents, trusts_paper), draws
         )
 
     def _with_valid_levels(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import schemas
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.ladder import Ladder, ladders_of
 from consumer.domain.partition_state import (
     DEFAULT_ACCOUNT,
     FoldResult,
@@ -154,12 +155,13 @@ class MetaStrategySelector:
         )
         self._rule: CandidateRule = candidates
         self._profiles = STRATEGY_PROFILES if profiles is None else profiles
-        self._stops: dict[str, float] = {}
+        self._ladders: dict[str, Ladder] = {}
         self._selector = self._make_selector(dict(self._profiles))
         self._state = PartitionState(
             # trades have no ids here: nothing is gained by remembering them
-            FoldSettings(alpha=alpha, reward_unit=reward_unit, dedupe_window=1),
-            self._stops,
+            FoldSettings(
+                alpha=alpha, reward_unit=reward_unit, dedupe_window=1, ladders=self._ladders
+            ),
         )
         self._auto_save = auto_save
         self._saves = 0
@@ -362,6 +364,6 @@ class MetaStrategySelector:
             default_strategy=self._policy.default_strategy,
             enabled=self.enabled,
         )
-        self._stops.clear()
-        self._stops.update({str(key): profile.r_sl for key, profile in profiles.items()})
+        self._ladders.clear()
+        self._ladders.update(ladders_of(profiles))
         return made

@@ -296,7 +296,8 @@ def _trade(entry: Entry, decision: StrategyDecision) -> _OpenTrade:
 def _trade_closed(trade: _OpenTrade) -> TradeClosed:
     entry, decision, outcome = trade.entry, trade.decision, trade.outcome
     series = entry.series
-    opened = series.bars[entry.index + 1]
+    lived = series.bars[entry.index + 1 : entry.index + 1 + outcome.bars]
+    opened = lived[0]
     return TradeClosed(
         schema_version=1,
         trade_id=f"{decision.signal_id}-1",
@@ -318,7 +319,7 @@ def _trade_closed(trade: _OpenTrade) -> TradeClosed:
         realized_r=None,
         mfe_r=min(outcome.mfe_r, _LARGEST_R),
         mae_r=min(outcome.mae_r, _LARGEST_R),
-        path=None,
+        path=tuple((bar.open_ms, bar.high, bar.low, bar.close) for bar in lived),
         pnl=None,
         duration_hours=outcome.bars * series.step_ms / 3_600_000,
         metadata={

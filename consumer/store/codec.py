@@ -209,6 +209,7 @@ def encode_trade(trade: FoldedTrade) -> str:
             trade.atr,
             trade.atr_mult_sl,
             *trade.parent_ordinals,
+            trade.paper,
         ]
     )
 
@@ -219,7 +220,7 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
     sequence, symbol, regime, variant, strategy, reward, ordinal, revision, *rest = orjson.loads(
         text
     )
-    atr, atr_mult_sl, of_all, of_regime = rest
+    atr, atr_mult_sl, of_all, of_regime, paper = rest
     return FoldedTrade(
         account,
         trade_id,
@@ -234,4 +235,5 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
         float(atr_mult_sl),
         sequence,
         (of_all, of_regime),
+        None if paper is None else float(paper),
     )

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from consumer.domain.partition_state import FoldSettings
 from consumer.errors import RefusedError
@@ -42,8 +43,11 @@ class Meta:
             "decision_ttl_ms": str(self.fold.decision_ttl_ms),
             "open_decisions_max": str(self.fold.open_decisions_max),
             "dedupe_window": str(self.fold.dedupe_window),
+            "ladders": _digest(
+                {name: astuple(ladder) for name, ladder in self.fold.ladders.items()}
+            ),
         }
-        return content | {"fingerprint": _fingerprint(content)}
+        return content | {"fingerprint": _digest(content)}
 
     def check(self, stored: Mapping[str, str], where: str) -> None:
         """Compare a stored meta with this one.
@@ -65,6 +69,6 @@ class Meta:
                 )
 
 
-def _fingerprint(content: Mapping[str, str]) -> str:
+def _digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

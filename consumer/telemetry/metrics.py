@@ -134,6 +134,12 @@ class Metrics:
             "attributions", "Rewards by how their decision was found.", "attribution"
         )
         self.attributions = cache(attributions.labels)
+        paths = counter("paths", "Price paths of closed trades.", "outcome")
+        self.paths = cache(paths.labels)
+        self.path_gap_r = gauge(
+            "path_gap_r", "Mean difference between path and reward [R], of the worst account."
+        )
+        self.paths_trusted = gauge("paths_trusted", "1 unless an account's paths are not believed.")
         self.assigned_partitions = gauge("assigned_partitions", "Partitions of this worker.")
         self.epsilon = gauge("epsilon", "Exploration rate of a context without rewards.")
         build = gauge("build_info", "Always 1; the version is its label.", "version")
@@ -143,6 +149,8 @@ class Metrics:
             self.transactions(outcome)
         for attribution in ("decision", "symbol", "echo"):
             self.attributions(attribution)
+        for outcome in ("folded", "refused"):
+            self.paths(outcome)
 
     def exposition(self) -> bytes:
         """Give all values in Prometheus's text format."""

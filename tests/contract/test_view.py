@@ -33,7 +33,7 @@ from consumer.store.redis_view import RedisView
 from consumer.wire import decode_logged_decision
 from schemas import TradeClosed
 from tests.support.builders import OMIT, make_trade
-from tests.support.fold_oracle import LEVELS, SL, decision_id
+from tests.support.fold_oracle import LEVELS, decision_id
 
 APPLIED, ALREADY, REWOUND = WriteAnswer.APPLIED, WriteAnswer.ALREADY_APPLIED, WriteAnswer.REWOUND
 OTHER_OWNER, META_MISMATCH = WriteAnswer.OTHER_OWNER, WriteAnswer.META_MISMATCH
@@ -45,7 +45,7 @@ class Fold:
     """A partition's state that is fed by hand, as its logs would feed it."""
 
     def __init__(self, settings: FoldSettings = FOLD) -> None:
-        self.state = PartitionState(settings, SL)
+        self.state = PartitionState(settings)
 
     def decide(self, signal_id: str, **parts: Any) -> str:
         """Fold one more record of the decisions' log; give its id."""

@@ -37,8 +37,7 @@ class Logs:
 
     def __init__(self) -> None:
         pipeline = Pipeline(Decider(SETTINGS.detector, SETTINGS.selector, seed=0))
-        stops = {name: profile.r_sl for name, profile in SETTINGS.all_profiles.items()}
-        state = PartitionState(SETTINGS.fold, stops)
+        state = PartitionState(SETTINGS.fold)
         self.signals: list[FakeRecord] = []
         self.decisions: list[FakeRecord] = []
         self.trades: list[FakeRecord] = []

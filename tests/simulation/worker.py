@@ -193,6 +193,7 @@ class SimulatedWorker(app.Worker):
         self._throttle = logs.Throttle(10.0, cluster.loop.time)
         self._serving: dict[int, PartitionServing] = {}
         self._session = None
+        self._doubted: set[tuple[int, str]] = set()
         self._commits = 0
         self._shared = Shared(
             connection=self._settings.connection,
@@ -200,7 +201,6 @@ class SimulatedWorker(app.Worker):
             decisions_topic=DECISIONS,
             dead_letters_topic=DEAD_LETTERS,
             fold=settings.fold,
-            atr_mult_sl={k: p.r_sl for k, p in settings.all_profiles.items()},
             pipeline=Pipeline(_decider()),
             ends=LogReader(self._settings.connection, ()),
             view=SimulatedView(store, self.process),

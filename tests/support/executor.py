@@ -83,6 +83,20 @@ def trade_for(decision: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
     return make_trade(**parts | overrides)
 
 
+def path_for(trade: Mapping[str, Any], atr: float, *, candles: int = 4) -> list[list[float]]:
+    """Give a price path from a trade's entry to its exit, the same one each time."""
+    rng = Random(f"path {trade['trade_id']}")
+    price, path = trade["entry_price"], []
+    for number in range(candles):
+        is_last = number == candles - 1
+        end = trade["exit_price"] if is_last else price + atr * rng.uniform(-0.9, 1.4)
+        high = max(price, end) + atr * rng.uniform(0.0, 0.8)
+        low = min(price, end) - atr * rng.uniform(0.0, 0.5)
+        path.append([START_MS + 60_000 * number, high, low, end])
+        price = end
+    return path
+
+
 class Executor:
     """Answers each decision with a closed trade, while it runs as `async with`.
 

@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from bench.floor import VALUE
 from bench.history import row_trades
-from bench.judge import LADDERS, fault_of, judge
+from bench.judge import fault_of, judge
 from bench.ordinary_job import ROW_FIELDS, parse_row
 from bench.ordinary_rules import decide, detect, reward_of
 from bench.traffic import (
@@ -41,7 +41,7 @@ def decided_by_worker(signals: list[BenchSignal]) -> list[bytes]:
 
     settings = Settings(_env_file=None)
     pipeline = Pipeline(Decider(settings.detector, settings.selector, seed=0))
-    state = PartitionState(settings.fold, {k: p.r_sl for k, p in settings.all_profiles.items()})
+    state = PartitionState(settings.fold)
     records = [as_record(signal, offset) for offset, signal in enumerate(signals)]
     step = pipeline.step(state, (), records, now_ms=1_772_366_400_000, degraded=False)
     return [record.value or b"" for record in step.decisions]
@@ -159,7 +159,7 @@ def test_trades_belong_to_their_decisions() -> None:
 def test_a_backlogs_trades_can_be_learned_from_without_their_decisions() -> None:
     """They wait beside the signals: whether a decision is known by then is a matter of order."""
     backlog = make_backlog(200, ts=TS)
-    state = PartitionState(FoldSettings(), dict.fromkeys(LADDERS, 1.0))
+    state = PartitionState(FoldSettings())
 
     for (key, value), signal in zip(backlog.trades, backlog.signals, strict=True):
         trade = decode_trade(ConsumerRecord("t", 0, 0, 0, 0, key, value, None, 1, 1, ()))
@@ -182,7 +182,7 @@ def test_a_part_of_a_backlog_keeps_signals_and_trades_together() -> None:
 
 
 def test_each_row_trade_makes_a_row_of_its_own() -> None:
-    state = PartitionState(FoldSettings(), dict.fromkeys(LADDERS, 1.0))
+    state = PartitionState(FoldSettings())
 
     for key, value in row_trades(100, ts=TS):
         trade = decode_trade(ConsumerRecord("t", 0, 0, 0, 0, key, value, None, 1, 1, ()))

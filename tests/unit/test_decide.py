@@ -31,7 +31,6 @@ from schemas import (
 )
 from tests.support.builders import OMIT, START_MS, FakeRecord, make_signal, make_trade
 
-STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 NOW = START_MS + 9_999_999
 FIELDS = [
     "schema_version",
@@ -92,7 +91,7 @@ def decider(*, epsilon: float = 0.0, seed: int = 0, max_age_ms: int = 0, **rules
 
 
 def a_state() -> PartitionState:
-    return PartitionState(FoldSettings(), STOPS)
+    return PartitionState(FoldSettings())
 
 
 def a_signal(**fields: Any) -> Signal:
@@ -482,7 +481,7 @@ def test_numbers_in_the_decision_log_never_break_the_fold(
 ) -> None:
     _, body = written(decide(a_signal()))
     body["tpsl"][field] = value
-    state = PartitionState(FoldSettings(**rules), STOPS)
+    state = PartitionState(FoldSettings(**rules))
     logged = decode_logged_decision(json.dumps(body).encode(), 5)
     if logged is not None:
         state.admit(logged.remembered, is_exploration=logged.is_exploration)

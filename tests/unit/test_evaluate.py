@@ -36,8 +36,7 @@ class Worker:
 
     def __init__(self, **overrides: Any) -> None:
         loaded = settings.load(**overrides)
-        stops = {k: profile.r_sl for k, profile in loaded.all_profiles.items()}
-        self.state = PartitionState(loaded.fold, stops)
+        self.state = PartitionState(loaded.fold)
         self.pipeline = Pipeline(loaded.decider)
         self.now_ms = START_MS
         self.decisions: list[dict[str, Any]] = []

@@ -6,18 +6,16 @@ import pytest
 
 from consumer.domain.context import ContextKey
 from consumer.domain.partition_state import FoldResult, FoldSettings, PartitionState, Position
-from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
 from consumer.learn import learn
 from schemas import DeadLetterCode, MarketRegime, TradeClosed
 from tests.support.builders import make_trade
 
-STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 ECHO = {"strategy": "scalp", "regime": "trend_up"}
 
 
 def a_state() -> PartitionState:
-    return PartitionState(FoldSettings(), STOPS)
+    return PartitionState(FoldSettings())
 
 
 def trade(**fields: Any) -> TradeClosed:

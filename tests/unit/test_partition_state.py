@@ -120,6 +120,7 @@ def trade_message(rng: Random, number: int) -> dict[str, Any]:
         "entry_price": 100.0,
         "exit_price": float(rng.randint(90, 110)),
         "fees": rng.choice([OMIT, 0.5]),
+        "path": rng.choice([OMIT, [[1, 103.0, 99.0, 101.5], [2, 107.0, 96.0, 99.0]]]),
     }
     if rng.random() < 0.5:
         fields["realized_r"] = rng.randint(-8, 8) / 4
@@ -160,7 +161,7 @@ def logs() -> st.SearchStrategy[Log]:
 
 
 def empty(log: Log) -> PartitionState:
-    return PartitionState(log.settings, STOPS)
+    return PartitionState(log.settings)
 
 
 def opened(event: dict[str, Any]) -> OpenDecision:
@@ -212,6 +213,7 @@ def whole(stored: StoredPartition) -> Any:
         stored.position,
         stored.totals,
         {context: dict(row) for context, row in stored.rows.items() if row},
+        {parent: dict(row) for parent, row in stored.parents.items() if row},
         sorted(stored.open, key=lambda one: one.decision_id),
         sorted(stored.closed, key=lambda one: one.decision_id),
         sorted(stored.decision_ids),
@@ -398,7 +400,7 @@ def test_a_view_that_is_none_is_refused() -> None:
 
 
 def a_state(**rules: Any) -> PartitionState:
-    return PartitionState(FoldSettings(**rules), STOPS)
+    return PartitionState(FoldSettings(**rules))
 
 
 def decision(name: str, ts: int = 0, **fields: Any) -> OpenDecision:

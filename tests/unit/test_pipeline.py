@@ -21,11 +21,10 @@ from tests.support.builders import OMIT, START_MS, FakeRecord, signal_bytes, tra
 
 NOW = START_MS + 10**6
 ECHO = {"strategy": "moderate", "regime": "trend_up", "realized_r": 2.5}
-STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 
 
 def a_state() -> PartitionState:
-    return PartitionState(FoldSettings(), STOPS)
+    return PartitionState(FoldSettings())
 
 
 def a_pipeline(*, max_age_ms: int = 0) -> Pipeline:

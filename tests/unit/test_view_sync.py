@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, *, since: Position | None = None) -> None:
         self.view = HeldView()
         self.clock = ManualClock()
-        self.state = PartitionState(FoldSettings(), {"scalp": 0.8})
+        self.state = PartitionState(FoldSettings())
         self.rewinds = 0
         if since is not None:
             self.view.partitions[0] = self.state.stored()

@@ -20,6 +20,8 @@ class Situation(NamedTuple):
     """Ids of the eligible arms, in the order that settles ties; at least one."""
     parents: tuple[Row, Row] = (NO_ROW, NO_ROW)
     """The same over all symbols: of the account, and of the regime in it."""
+    trusts_paper: bool = True
+    """Whether outcomes on paper agreed with those that were earned."""
 
 
 class Choice(NamedTuple):

@@ -10,7 +10,7 @@ from consumer.domain.policies.ucb import Ucb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullInformation:
-    """Take the best by outcomes on paper; by what was earned while there are none.
+    """Take the best by outcomes on paper; by what was earned while there are none to be believed.
 
     Outcomes on paper come without being chosen, so there is little to explore. A small bound is left:
     a wide ladder's outcomes swing more, and it has to be held for longer to be seen to its end.
@@ -30,8 +30,12 @@ class FullInformation:
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates."""
-        has_paper = any(stats.paper_count for stats in situation.parents[0].values())
-        return (self.on_paper if has_paper else self.earned).choose(situation, draws)
+        if not any(stats.paper_count for stats in situation.parents[0].values()):
+            return self.earned.choose(situation, draws)
+        if situation.trusts_paper:
+            return self.on_paper.choose(situation, draws)
+        choice = self.earned.choose(situation, draws)
+        return choice._replace(reasoning=f"{choice.reasoning}; paths are not believed: too far off")
 
     def parameters(self) -> Mapping[str, float | str]:
         """Give all that changes its choices, for the policy's version."""

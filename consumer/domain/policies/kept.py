@@ -25,7 +25,7 @@ class Kept(Generic[T]):
 
     def get(self, situation: Situation, cold_start: str, make: Callable[[Situation, str], T]) -> T:
         """Give what `make` gives for a situation and its cold-start choice."""
-        regime, _, row, candidates, (widest, parent) = situation
+        regime, _, row, candidates, (widest, parent), _ = situation
         key = (id(row), id(parent), id(widest), id(candidates), cold_start, regime)
         found = self._found.get(key)
         if found is not None:
