@@ -81,6 +81,9 @@ async def test_a_worker_and_its_commands_live_with_the_least_rights(
         secured.clients("executor", writes=True) as executor,
         secured.clients("router") as router,
     ):
+        # as on the first day: no script is loaded, nothing is there to be read
+        await redis.flushall()
+        await redis.script_flush()
         await redis.config_resetstat()
         await redis.acl_log_reset()
         before = len(await router.read("strategy-decisions"))
