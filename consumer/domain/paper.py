@@ -4,14 +4,15 @@ All strategies of a signal share its entry and differ only in their exits, and o
 move the market: one price path scores them all.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from math import fsum
+from math import fsum, inf
 from typing import NamedTuple
 
-from consumer.domain.ladder import Bar, Ladder, walk
+from consumer.domain.ladder import Bar, Ladder
 from consumer.domain.reward import LARGEST_R, RewardUnit, in_unit
-from schemas import CloseReason, Side, TradeClosed
+from schemas import Side, TradeClosed
 
 LARGEST_GAP_R = 0.15
 """Mean difference to what was earned from which on paths are not believed [R: one ATR]."""
@@ -100,13 +101,52 @@ def paper_outcomes(
         path: Candles from entry to exit: time, high, low, close. None of it beyond the exit.
         exit_price: Where the trade was closed at last [quote].
     """
-    bars = [*_bars(entry, path)]
-    mark = Bar(exit_price, exit_price, exit_price, exit_price)
-    found = {}
-    for name, ladder in ladders.items():
-        outcome = walk(ladder, side, entry, atr, [*bars, mark])
-        found[name] = PaperOutcome(outcome.gross_r, outcome.close_reason is CloseReason.TIMEOUT)
-    return found
+    sign, start = side.sign, entry * side.sign
+    opens: list[float] = []
+    # furthest prices so far, turned so that more is better on both sides: they only rise, so that
+    # the candle in which a level was first touched is found by bisection, for every ladder at once
+    gains: list[float] = []
+    falls: list[float] = []
+    gain = fall = -inf
+    for bar in (*_bars(entry, path), Bar(exit_price, exit_price, exit_price, exit_price)):
+        best, worst = (bar.high, bar.low) if sign > 0 else (-bar.low, -bar.high)
+        gain, fall = max(gain, best), max(fall, -worst)
+        opens.append(bar.open * sign)
+        gains.append(gain)
+        falls.append(fall)
+    return {
+        name: _outcome(ladder, start, atr, opens, gains, falls, exit_price * sign)
+        for name, ladder in ladders.items()
+    }
+
+
+def _outcome(
+    ladder: Ladder,
+    start: float,
+    atr: float,
+    opens: Sequence[float],
+    gains: Sequence[float],
+    falls: Sequence[float],
+    end: float,
+) -> PaperOutcome:
+    """Give what `walk` gives, to the last bit."""
+    stop = start - ladder.stop * atr
+    stopped = bisect_left(falls, -stop)
+    rungs = [rung for rung in zip(ladder.targets, ladder.fractions, strict=True) if rung[1] > 0.0]
+    gross, left = 0.0, 1.0
+    for number, (distance, fraction) in enumerate(rungs, 1):
+        target = start + distance * atr
+        reached = bisect_left(gains, target)
+        if reached >= stopped or reached == len(gains):
+            break
+        part = left if number == len(rungs) else fraction
+        gross += (max(opens[reached], target) - start) * part
+        left -= part
+    else:
+        return PaperOutcome(gross / atr, is_open=False)
+    is_open = stopped == len(falls)
+    gross += ((end if is_open else min(opens[stopped], stop)) - start) * left
+    return PaperOutcome(gross / atr, is_open)
 
 
 def paper_rewards(

@@ -40,6 +40,35 @@ def test_a_path_without_gaps_gives_what_the_bars_give(bars: list[Bar], side: Sid
         assert found[name].is_open == (outcome.close_reason is CloseReason.TIMEOUT)
 
 
+@given(
+    st.lists(
+        st.tuples(*[st.floats(80.0, 120.0).map(lambda price: round(price, 1))] * 3), min_size=1
+    ),
+    st.floats(80.0, 120.0),
+    st.sampled_from(Side),
+    st.floats(0.01, 30.0),
+)
+def test_all_ladders_at_once_give_what_each_gives_alone(
+    prices: list[tuple[float, float, float]], exit_price: float, side: Side, atr: float
+) -> None:
+    """To the last bit, gaps and all."""
+    path = [
+        (n, high, low, close)
+        for n, (low, close, high) in enumerate(map(sorted, prices))  # type: ignore[misc]
+    ]
+    bars, before = [], ENTRY
+    for _, high, low, close in path:
+        bars.append(Bar(min(max(before, low), high), high, low, close))
+        before = close
+    mark = Bar(exit_price, exit_price, exit_price, exit_price)
+
+    found = paper_outcomes(LADDERS, side, ENTRY, atr, path, exit_price)
+
+    for name, ladder in LADDERS.items():
+        outcome = walk(ladder, side, ENTRY, atr, [*bars, mark])
+        assert found[name] == (outcome.gross_r, outcome.close_reason is CloseReason.TIMEOUT)
+
+
 @given(paths(), st.sampled_from(Side))
 def test_a_trade_that_followed_its_ladder_has_its_own_outcome(bars: list[Bar], side: Side) -> None:
     """What the calibration gate relies on: computed and realized outcome of the strategy taken."""
