@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from sys import intern
 from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
@@ -59,7 +60,7 @@ class Decision(NamedTuple):
         return OpenDecision(
             self.decision_id,
             self.account,
-            self.signal.symbol,
+            intern(self.signal.symbol),  # many are remembered, of few symbols
             self.signal.side,
             self.regime.regime,
             None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple
+from sys import intern
 from typing import Any
 
 import orjson
@@ -153,12 +154,12 @@ def decode_decision(decision_id: str, text: str) -> OpenDecision:
     atr, atr_mult_sl, timestamp_ms = rest
     return OpenDecision(
         decision_id,
-        account,
-        symbol,
+        intern(account),
+        intern(symbol),
         Side(side),
         MarketRegime(regime),
         variant,
-        strategy,
+        intern(strategy),
         float(atr),
         float(atr_mult_sl),
         timestamp_ms,
@@ -222,12 +223,12 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
     )
     atr, atr_mult_sl, of_all, of_regime, paper = rest
     return FoldedTrade(
-        account,
+        intern(account),
         trade_id,
-        symbol,
+        intern(symbol),
         MarketRegime(regime),
         variant,
-        strategy,
+        intern(strategy),
         float(reward),
         ordinal,
         revision,
