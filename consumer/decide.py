@@ -142,7 +142,7 @@ class Decider:
         """
         account = signal.account or DEFAULT_ACCOUNT
         market = signal.market
-        regime = self.detector.detect_regime(market)
+        regime = self.detector.detect_signal_regime(market, signal.higher_timeframes)
         context = ContextKey(account, signal.symbol, regime.regime)
         choice = self.selector.choose(
             regime,

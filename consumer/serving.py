@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.decide import Decision
+from consumer.domain.dwell import Dwell
 from consumer.domain.partition_state import FoldSettings, PartitionState, Position
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
@@ -69,6 +70,7 @@ class PartitionServing:
         self._step = Step()
         self._received_at = 0.0
         self._late: CatchUp = CatchUp()
+        self._dwell = Dwell()
 
     # Opening
 
@@ -229,6 +231,12 @@ class PartitionServing:
         for (regime, arm, mode), count in kinds.items():
             metrics.signals(str(regime)).inc(count)
             metrics.decisions(str(arm), str(regime), str(mode)).inc(count)
+        for d in decided:
+            flip = self._dwell.note(
+                (d.account, d.signal.symbol, d.signal.timeframe), d.regime.regime, d.signal.ts
+            )
+            if flip is not None:
+                metrics.regime_dwell_seconds(str(flip[0])).observe(flip[1])
         metrics.decision_seconds.observe_all([took_s] * len(decided))
         metrics.end_to_end_seconds.observe_all(
             [max(0.0, (now_ms - d.signal.ts) / 1000) for d in decided]

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     regime_illiquid_volume: _Positive = 2_000_000.0
     regime_illiquid_depth: _Positive = 50_000.0
     regime_illiquid_spread_bps: _Positive = 10.0
+    regime_confirmation: Literal["off", "higher_timeframes"] = "off"
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -283,6 +284,7 @@ class Settings(BaseSettings):
             illiquid_volume_threshold=self.regime_illiquid_volume,
             illiquid_depth_threshold=self.regime_illiquid_depth,
             illiquid_spread_bps_threshold=self.regime_illiquid_spread_bps,
+            confirms_trends=self.regime_confirmation == "higher_timeframes",
         )
 
     @property

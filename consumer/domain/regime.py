@@ -1,10 +1,12 @@
 """Which state is a market in? The first rule that matches wins (contract, section 2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from schemas import MarketContext, MarketRegime
+from schemas import HigherTimeframe, MarketContext, MarketRegime
 
+_TRENDS = frozenset({MarketRegime.TREND_UP, MarketRegime.TREND_DOWN})
 _UNSURE_RANGE_PENALTY = 0.2  # confidence a range loses between low and high volatility (contract)
 
 
@@ -36,10 +38,12 @@ class RegimeDetector:
     """Smallest depth within 5 basis points of a liquid market [quote]."""
     illiquid_spread_bps_threshold: float = 10.0
     """Largest spread of a liquid market [basis points]."""
+    confirms_trends: bool = False
+    """Whether a trend must not be contradicted by higher timeframes."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0.0:
+            if name != "confirms_trends" and not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be above 0, was {getattr(self, name)}")
         low, high = self.low_vol_atr_pct_threshold, self.high_vol_atr_pct_threshold
         if not low <= high <= self.extreme_vol_atr_pct_threshold:
@@ -100,6 +104,57 @@ class RegimeDetector:
             )
         return RegimeResult(MarketRegime.UNKNOWN, 0.0, f"Mixed evidence: {evidence}")
 
+    def detect_signal_regime(
+        self, context: MarketContext, higher: Sequence[HigherTimeframe] | None
+    ) -> RegimeResult:
+        """Classify the market of a signal; higher timeframes are asked where they are to confirm.
+
+        Args:
+            context: What is known of the market.
+            higher: Indicators of longer timeframes.
+        """
+        found = self.detect_regime(context)
+        if not (self.confirms_trends and higher) or found.regime not in _TRENDS:
+            return found
+        return self._confirmed(found, higher)
+
+    def _confirmed(self, found: RegimeResult, higher: Sequence[HigherTimeframe]) -> RegimeResult:
+        """Ask for a trend the same way, by the same thresholds.
+
+        One that is contradicted and nowhere confirmed is mixed evidence; one that is both keeps half
+        of its confidence; one that is only confirmed gets half of what is missing to 1.
+        """
+        told = {one.timeframe: self._trend_of(one) for one in higher}
+        same = [name for name, trend in told.items() if trend is found.regime]
+        opposite = [name for name, trend in told.items() if trend not in {None, found.regime}]
+        if opposite and not same:
+            return RegimeResult(
+                MarketRegime.UNKNOWN,
+                0.0,
+                f"Mixed evidence: {found.reasoning}, but {_listed(opposite)} the other way",
+            )
+        if opposite:
+            return RegimeResult(
+                found.regime,
+                0.5 * found.confidence,
+                f"{found.reasoning}, as {_listed(same)}, but {_listed(opposite)} the other way",
+            )
+        if same:
+            return RegimeResult(
+                found.regime,
+                0.5 * (1.0 + found.confidence),
+                f"{found.reasoning}, as {_listed(same)}",
+            )
+        return found
+
+    def _trend_of(self, timeframe: HigherTimeframe) -> MarketRegime | None:
+        adx, strength = timeframe.adx, timeframe.trend_strength
+        if adx is None or strength is None or adx <= self.trend_adx_threshold:
+            return None
+        if abs(strength) <= self.trend_strength_threshold:
+            return None
+        return MarketRegime.TREND_UP if strength > 0 else MarketRegime.TREND_DOWN
+
     def _illiquid(self, context: MarketContext) -> RegimeResult | None:
         volume, depth, spread = context.volume_24h, context.depth_5bps, context.spread_bps
         volume_limit, depth_limit = self.illiquid_volume_threshold, self.illiquid_depth_threshold
@@ -126,3 +181,7 @@ class RegimeDetector:
         return RegimeResult(
             MarketRegime.ILLIQUID, min(0.5 * worst, 1.0), f"Illiquid: {', '.join(reasons)}"
         )
+
+
+def _listed(timeframes: Sequence[str]) -> str:
+    return " and ".join(timeframes) + (" trends" if len(timeframes) == 1 else " trend")

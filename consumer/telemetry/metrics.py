@@ -22,6 +22,7 @@ _LATENCY_BUCKETS_S = (
     *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 _REDIS_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.0)
+_DWELL_BUCKETS_S = (60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400, 3 * 86_400, 7 * 86_400)
 _REWARD_BUCKETS_R = (-10, -5, -3, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2, 3, 5, 8, 12)
 
 PREFIX = "meta_strategy_"
@@ -119,6 +120,13 @@ class Metrics:
         self.redis_seconds = histogram(
             "redis_seconds", "Round trips to Redis [s].", _REDIS_BUCKETS_S
         )
+        dwell = histogram(
+            "regime_dwell_seconds",
+            "From one flip of a market's regime to the next, by signal times [s].",
+            _DWELL_BUCKETS_S,
+            "regime",
+        )
+        self.regime_dwell_seconds = cache(dwell.labels)
         self.consumer_lag = gauge(
             "consumer_lag", "Records behind the end of the log.", "topic", "partition"
         )

@@ -19,6 +19,7 @@ from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
+from consumer.settings import load
 from consumer.wire import DecisionEncoder, OutRecord, decode_logged_decision, header
 from schemas import (
     DeadLetterCode,
@@ -388,6 +389,20 @@ def test_other_accounts_symbols_and_regimes_learn_apart(other: dict[str, Any]) -
     _, body = written(decide(a_signal(**other), state))
 
     assert body["mode"] == "heuristic"
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "regime"), [("off", "trend_up"), ("higher_timeframes", "unknown")]
+)
+def test_higher_timeframes_are_asked_when_a_setting_says_so(confirmation: str, regime: str) -> None:
+    """And the policy's version tells the two apart: a replay needs the same one."""
+    against = [{"timeframe": "4h", "atr_pct": 0.01, "adx": 40.0, "trend_strength": -0.8}]
+    by = load(regime_confirmation=confirmation).decider
+
+    _, content = written(decide(a_signal(higher_timeframes=against), by=by))
+
+    assert content["regime"] == regime
+    assert (by.policy_version == load().decider.policy_version) == (confirmation == "off")
 
 
 def test_disabled_decides_the_default_strategy() -> None:

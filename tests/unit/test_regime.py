@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.domain.regime import RegimeDetector
-from schemas import MarketContext, MarketRegime
+from schemas import HigherTimeframe, MarketContext, MarketRegime
 
 LIMITS = {
     "trend_adx_threshold": 25.0,
@@ -281,3 +281,78 @@ def test_atr_as_a_fraction_is_computed_when_it_is_absent() -> None:
 def test_reasoning_of_a_trend(fields: dict[str, float], text: str) -> None:
     """Operators search their logs for this line."""
     assert RegimeDetector().detect_regime(context(**fields)).reasoning == text
+
+
+# Higher timeframes
+
+
+def told(timeframe: str, adx: float | None, strength: float | None) -> HigherTimeframe:
+    return HigherTimeframe.model_validate(
+        {"timeframe": timeframe, "adx": adx, "trend_strength": strength}
+    )
+
+
+UP = MarketContext(current_price=100.0, atr=0.5, adx=35.0, trend_strength=0.6)
+CONFIRMING = RegimeDetector(confirms_trends=True)
+
+
+@pytest.mark.parametrize(
+    ("higher", "regime", "confidence", "reason"),
+    [
+        ([], "trend_up", 0.85, ""),
+        ([told("1h", 30.0, 0.5)], "trend_up", 0.925, ", as 1h trends"),
+        ([told("1h", 30.0, 0.5), told("4h", 60.0, 1.0)], "trend_up", 0.925, ", as 1h and 4h trend"),
+        ([told("1h", 25.0, 0.5)], "trend_up", 0.85, ""),
+        ([told("1h", 30.0, 0.3)], "trend_up", 0.85, ""),
+        ([told("1h", None, 0.5)], "trend_up", 0.85, ""),
+        ([told("1h", 30.0, None)], "trend_up", 0.85, ""),
+        (
+            [told("1h", 30.0, 0.5), told("4h", 30.0, -0.5)],
+            "trend_up",
+            0.425,
+            ", as 1h trends, but 4h trends the other way",
+        ),
+        ([told("4h", 30.0, -0.5)], "unknown", 0.0, ", but 4h trends the other way"),
+        ([told("1h", 9.0, 0.0), told("4h", 30.0, -0.5)], "unknown", 0.0, ", but 4h trends the other way"),
+    ],
+)  # fmt: skip
+def test_higher_timeframes_confirm_a_trend_or_contradict_it(
+    higher: list[HigherTimeframe], regime: str, confidence: float, reason: str
+) -> None:
+    alone = CONFIRMING.detect_regime(UP)
+
+    found = CONFIRMING.detect_signal_regime(UP, higher)
+
+    assert (found.regime, found.confidence) == (regime, pytest.approx(confidence))
+    assert found.reasoning == ("Mixed evidence: " * (regime == "unknown")) + (
+        alone.reasoning + reason
+    )
+
+
+@given(contexts(), st.lists(st.tuples(st.floats(0, 100), st.floats(-1, 1)), max_size=4))
+def test_only_trends_are_asked_about_and_only_if_wanted(
+    fields: dict[str, Any], told_by: list[tuple[float, float]]
+) -> None:
+    context = MarketContext.model_validate(fields)
+    higher = [told(f"{n}h", adx, strength) for n, (adx, strength) in enumerate(told_by, 1)]
+    alone = RegimeDetector().detect_regime(context)
+
+    assert RegimeDetector().detect_signal_regime(context, higher) == alone
+    found = CONFIRMING.detect_signal_regime(context, higher)
+    if alone.regime not in {"trend_up", "trend_down"}:
+        assert found == alone
+    assert found.regime in {alone.regime, MarketRegime.UNKNOWN}
+    assert 0.0 <= found.confidence <= 1.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(-1, 1)), max_size=4))
+def test_a_downtrend_is_confirmed_as_its_mirror_is(told_by: list[tuple[float, float]]) -> None:
+    down = UP.model_copy(update={"trend_strength": -0.6})
+    higher = [told(f"{n}h", adx, strength) for n, (adx, strength) in enumerate(told_by, 1)]
+    mirrored = [told(f"{n}h", adx, -strength) for n, (adx, strength) in enumerate(told_by, 1)]
+
+    up = CONFIRMING.detect_signal_regime(UP, higher)
+    found = CONFIRMING.detect_signal_regime(down, mirrored)
+
+    assert found.confidence == up.confidence
+    assert (found.regime == "unknown") == (up.regime == "unknown")
