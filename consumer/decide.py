@@ -151,6 +151,7 @@ class Decider:
             side=signal.side,
             entry=market.current_price,
             atr=market.atr,
+            spread_bps=market.spread_bps,
             parents=state.parent_rows(context),
             trusts_paper=state.calibration(account).is_trusted,
         )

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     meta_strategy_min_samples: Annotated[int, Field(ge=0, le=1_000_000)] = 5
     meta_strategy_min_confidence_for_exploit: _Share = 0.5
     meta_strategy_candidates: Literal["suitable", "all"] = "suitable"
+    meta_strategy_cost_bps: Annotated[float, Field(ge=0.0, le=10_000.0)] | None = None
     meta_strategy_reward_unit: Literal["atr", "risk"] = "atr"
     meta_strategy_learn_exclude: Annotated[frozenset[CloseReason], NoDecode] = frozenset(
         {CloseReason.MANUAL, CloseReason.EXTERNAL}
@@ -316,6 +317,7 @@ class Settings(BaseSettings):
             candidate_rule=self.meta_strategy_candidates,
             default_strategy=self.default_strategy,
             enabled=self.meta_strategy_enabled,
+            cost_bps=self.meta_strategy_cost_bps,
         )
 
     @property

@@ -119,6 +119,7 @@ class _Folder:
                 entry=tpsl.entry_reference,
                 atr=tpsl.atr,
                 parents=self._state.parent_rows(context),
+                trusts_paper=self._state.calibration(decision.account).is_trusted,
             )
         except BadMessageError:
             self.unreadable += 1

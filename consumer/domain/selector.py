@@ -24,6 +24,8 @@ class Selector:
         candidate_rule: `suitable` or `all`.
         default_strategy: Id of the strategy taken when nothing suits, or when disabled.
         enabled: False takes the default strategy always.
+        cost_bps: What a round trip costs besides the spread [basis points]: a strategy whose first
+            target would not pay it is no candidate; None does not look at costs.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Selector:
         candidate_rule: CandidateRule,
         default_strategy: str,
         enabled: bool = True,
+        cost_bps: float | None = None,
     ) -> None:
         if default_strategy not in profiles:
             raise ValueError(
@@ -42,6 +45,7 @@ class Selector:
         self.profiles = profiles
         self.policy = policy
         self.enabled = enabled
+        self._cost_bps = cost_bps
         self._default = default_strategy
         self._rule = candidate_rule
         self._by_regime: dict[MarketRegime, tuple[StrategyProfile, ...]] = {
@@ -64,6 +68,7 @@ class Selector:
         side: Side,
         entry: float,
         atr: float,
+        spread_bps: float | None = None,
         parents: tuple[Row, Row] = (NO_ROW, NO_ROW),
         trusts_paper: bool = True,
     ) -> Choice:
@@ -76,6 +81,7 @@ class Selector:
             side: Direction of the position.
             entry: Price at the signal [quote].
             atr: Average true range [quote].
+            spread_bps: Bid-ask spread [basis points]; None counts as none.
             parents: The same over all symbols: of the account, and of the regime in it.
             trusts_paper: Whether outcomes on paper agreed with those that were earned.
 
@@ -95,9 +101,18 @@ class Selector:
             arms = self._ids_by_regime[regime.regime]
         else:
             arms = self._with_valid_levels(self._by_regime[regime.regime], side, entry, atr)
+        if self._cost_bps is not None:
+            cost_atr = (self._cost_bps + (spread_bps or 0.0)) / 10_000 * entry / atr
+            arms = self._worth_their_costs(arms, cost_atr)
         return self.policy.choose(
             Situation(regime.regime, regime.confidence, row, arms, parents, trusts_paper), draws
         )
+
+    def _worth_their_costs(self, arms: tuple[str, ...], cost_atr: float) -> tuple[str, ...]:
+        """Leave out whose first target is not beyond the costs; of none left, take the furthest."""
+        first = {arm: self.profiles[arm].r_tp1 for arm in arms}
+        furthest = max(first.values())
+        return tuple(arm for arm in arms if first[arm] > cost_atr or first[arm] == furthest)
 
     def _with_valid_levels(
         self, profiles: tuple[StrategyProfile, ...], side: Side, entry: float, atr: float
@@ -118,6 +133,7 @@ class Selector:
             "enabled": self.enabled,
             "default": self._default,
             "candidates": self._rule,
+            "cost_bps": self._cost_bps,
             "profiles": [p.model_dump(mode="json") for p in self.profiles.values()],
             "regimes": {name: getattr(detector, name) for name in RegimeDetector.__slots__},
             "seed": seed,

@@ -34,7 +34,11 @@ def selector(**rules: Any) -> Selector:
 
 def choose(regime: RegimeResult = TREND, *, share: float = 0.005, **fields: Any) -> Choice:
     """Choose at a price of 100 and an ATR of `share` of it."""
-    rules = {name: fields.pop(name) for name in list(fields) if name not in {"row", "side", "rng"}}
+    rules = {
+        name: fields.pop(name)
+        for name in list(fields)
+        if name not in {"row", "side", "rng", "spread_bps"}
+    }
     return selector(**rules).choose(
         regime,
         fields.get("row", {}),
@@ -42,6 +46,7 @@ def choose(regime: RegimeResult = TREND, *, share: float = 0.005, **fields: Any)
         side=fields.get("side", Side.LONG),
         entry=100.0,
         atr=100.0 * share,
+        spread_bps=fields.get("spread_bps"),
     )
 
 
@@ -189,3 +194,40 @@ def test_version_tells_everything_apart_that_changes_choices() -> None:
     assert len(set(versions)) == len(versions)
     assert selector().version(RegimeDetector(), 0) == versions[0]
     assert all(versions)
+
+
+# Costs
+
+
+@pytest.mark.parametrize(
+    ("cost_bps", "spread_bps", "first_target_atr"),
+    [
+        (0.0, None, 0.0),
+        (74.0, None, 1.2),  # at half a percent of the price, 1.5 ATR are 75 basis points
+        (75.0, None, 2.0),
+        (74.0, 1.0, 2.0),
+        (100.0, 25.0, 3.0),
+        (249.0, 0.5, 5.0),
+        (250.0, None, 5.0),  # nothing pays: the furthest is taken
+        (9_999.0, 50.0, 5.0),
+    ],
+)
+def test_a_first_target_has_to_pay_its_costs(
+    cost_bps: float, spread_bps: float | None, first_target_atr: float
+) -> None:
+    choice = choose(candidate_rule="all", cost_bps=cost_bps, spread_bps=spread_bps)
+
+    left = {arm: STRATEGY_PROFILES[arm].r_tp1 for arm in choice.propensities}
+    cost_atr = (cost_bps + (spread_bps or 0.0)) / 50.0
+    assert min(left.values()) >= first_target_atr
+    assert left.keys() == (
+        {name for name, p in STRATEGY_PROFILES.items() if p.r_tp1 > cost_atr} or {"trend_rider"}
+    )
+    assert choice.arm in left
+
+
+def test_costs_are_not_looked_at_unless_they_are_given() -> None:
+    assert set(choose(candidate_rule="all", spread_bps=9_999.0).propensities) == set(StrategyID)
+    assert selector(cost_bps=1.0).version(RegimeDetector(), 0) != selector().version(
+        RegimeDetector(), 0
+    )
