@@ -292,6 +292,8 @@ class Worker:
         """Give the health with what is assigned and open now."""
         session, health = self._session, self._health
         partitions = {} if session is None else session.partitions
+        for number in self._serving.keys() - partitions.keys():
+            del self._serving[number]  # somebody else's now: what it remembers is much
         health.is_member = session is not None and session.is_member
         health.assigned = set(partitions)
         health.opened = {number for number, p in partitions.items() if p.is_open}

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -54,6 +55,11 @@ class Shared:
     """Restored where the view is empty."""
 
 
+def _note_rewind(shared: Shared, number: int) -> None:
+    shared.metrics.rewinds.inc()
+    shared.logger.warning("Redis lost writes: the view is written anew", partition=number)
+
+
 class PartitionServing:
     """State, view and pipeline of one partition; see stream.partition.PartitionWork.
 
@@ -97,7 +103,8 @@ class PartitionServing:
             self.state,
             since=since,
             clock=shared.clock,
-            on_rewind=self._on_rewind,
+            # not a method: a circle of objects this large would stay until the collector comes by
+            on_rewind=partial(_note_rewind, shared, self._number),
         )
         if found.refused:  # a decision saw trades behind the group's offset: they are folded now
             return self.state.position.trades
@@ -148,12 +155,6 @@ class PartitionServing:
             folded_decisions=found.decisions,
             folded_trades=found.trades,
             table_offset=self.state.position.trades,
-        )
-
-    def _on_rewind(self) -> None:
-        self._shared.metrics.rewinds.inc()
-        self._shared.logger.warning(
-            "Redis lost writes: the view is written anew", partition=self._number
         )
 
     # Serving

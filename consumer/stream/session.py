@@ -7,6 +7,7 @@ from typing import Any, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
@@ -146,12 +147,16 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 ) from error
             except KafkaError as error:
                 raise TransientError(f"Kafka: {error or type(error).__name__}") from error
-            partitions = self.partitions
-            for log, records in found.items():
-                if partition := partitions.get(log.partition):
-                    partition.receive(log, records)
             if found:
+                self._hand_out(found)
                 await asyncio.sleep(self._read_rest_s())
+
+    def _hand_out(self, found: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+        # apart: a name in a loop that waits would hold the last partition when it is given up
+        partitions = self.partitions
+        for log, records in found.items():
+            if partition := partitions.get(log.partition):
+                partition.receive(log, records)
 
     def _read_rest_s(self) -> float:
         commit_s = 0.0 if self._assignment is None else self._assignment.last_commit_s

@@ -1,0 +1,68 @@
+"""What a worker remembers of partitions is freed when others serve them."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from consumer import settings
+from consumer.app import Worker
+from consumer.domain.partition_state import PartitionState
+from consumer.local.server import free_port
+from tests.integration.conftest import Deploy
+from tests.support.executor import signals
+from tests.support.kafka_io import eventually, keyed
+from tests.support.servers import Deployment
+
+
+@asynccontextmanager
+async def running(deployment: Deployment) -> AsyncIterator[Worker]:
+    """A worker in this process."""
+    environment = deployment.environment() | {"HTTP_PORT": str(free_port())}
+    names = settings.Settings.model_fields
+    worker = Worker(
+        settings.load(**{n: environment[n.upper()] for n in names if n.upper() in environment})
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await task
+
+
+async def lend_partitions(deployment: Deployment, first: Worker) -> None:
+    """Let a second worker have its share, and go."""
+    async with running(deployment) as second:
+        await eventually(lambda: len(second._look().opened) > 0, what="its share")
+        await eventually(lambda: 0 < len(first._look().opened) < 3, what="the rest")
+    await eventually(lambda: len(first._look().opened) == 3, what="everything back")
+
+
+def alive() -> int:
+    return sum(isinstance(one, PartitionState) for one in gc.get_objects())
+
+
+@pytest.mark.timeout(180)
+async def test_partitions_that_are_given_up_are_freed_without_the_collector(
+    deploy: Deploy,
+) -> None:
+    """With its thresholds it comes by once in hours; each rebalance would leave all states behind."""
+    deployment = await deploy(partitions=3)
+    gc.collect()
+    gc.disable()
+    try:
+        async with running(deployment) as first:
+            await eventually(lambda: len(first._look().opened) == 3, what="a start")
+            await deployment.send_signals(*map(keyed, signals(60, seed=41)))
+            await deployment.settled()
+            for _ in range(2):
+                await lend_partitions(deployment, first)
+
+            # the heartbeat, which comes by each second, lets go last
+            await eventually(lambda: alive() == 3, what="three states, one a partition")
+    finally:
+        gc.enable()
