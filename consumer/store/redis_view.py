@@ -1,5 +1,6 @@
 """The view in Redis: one slot a partition, one script a write."""
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -124,6 +125,9 @@ class RedisView:
         self._prefix = prefix
         self.meta = meta
         self._observe = observe
+        # what is read takes several times the memory of what becomes of it: not all partitions at
+        # once, when a worker takes them over from another one
+        self._loading = asyncio.Semaphore(1)
 
     def keys(self, partition: int) -> PartitionKeys:
         """Name the keys of a partition."""
@@ -183,11 +187,12 @@ class RedisView:
         Raises:
             RefusedError: It was folded with other settings or from other topics.
         """
-        raw = await self.read_raw(partition)
-        if not raw.is_whole:
-            return None
-        self.meta.check(raw.meta, f"partition {partition} in Redis")
-        return raw.decode()
+        async with self._loading:
+            raw = await self.read_raw(partition)
+            if not raw.is_whole:
+                return None
+            self.meta.check(raw.meta, f"partition {partition} in Redis")
+            return raw.decode()
 
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
         """Read where partitions stand, in one round trip; None where nothing whole is there."""
