@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import time
@@ -238,6 +239,9 @@ class Worker:
                 self._session = None
                 self._serving.clear()
                 self._look()
+            # a session and its client hold each other, and the error what it passed through: all that
+            # the partitions remembered would stay until the collector looks at what is old
+            gc.collect()
             if time.monotonic() - started > _LAST_REJOIN_S:
                 backoff_s = _FIRST_REJOIN_S
             if not stop.is_set():

@@ -12,6 +12,7 @@ import pytest
 from consumer import serving, settings
 from consumer.app import Worker
 from consumer.domain.partition_state import PartitionState
+from consumer.errors import TransientError
 from consumer.local.server import free_port
 from tests.integration.conftest import Deploy
 from tests.support.executor import signals
@@ -45,6 +46,17 @@ async def lend_partitions(deployment: Deployment, first: Worker) -> None:
     await eventually(lambda: len(first._look().opened) == 3, what="everything back")
 
 
+async def lose_session(worker: Worker) -> None:
+    """Let its transaction fail, and wait until it serves again."""
+    gc.collect()
+    before = worker._session
+    assert before is not None
+    before._failed.set_exception(TransientError("a broker went away"))
+    del before
+    await eventually(lambda: len(worker._look().opened) < 3, what="the end of the session")
+    await eventually(lambda: len(worker._look().opened) == 3, what="another session")
+
+
 @pytest.mark.timeout(180)
 async def test_partitions_that_are_given_up_are_freed_without_a_full_collection(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +84,8 @@ async def test_partitions_that_are_given_up_are_freed_without_a_full_collection(
             await deployment.settled()
             for _ in range(2):
                 await lend_partitions(deployment, first)
+            for _ in range(2):
+                await lose_session(first)
 
             # the heartbeat, which comes by each second, lets go last
             await eventually(lambda: remembered() == 3, what="three states, one a partition")
