@@ -118,7 +118,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             await self._close_assignment()
             self.is_member = False
             await stop_within(self.consumer, _LEAVE_TIMEOUT_S)
-            if self._failed.done() and not self._failed.cancelled():
+            # what fails from now on has nobody to tell
+            if not self._failed.cancel() and not self._failed.cancelled():
                 self._failed.exception()  # it was raised above, or the first failure was
 
     async def _join(self) -> None:
