@@ -48,6 +48,14 @@ $(BENCH_VENV)/.done: requirements-bench.txt | $(BIN)/uv
 bench: $(VENV)/.dev $(if $(filter --peers --all --write-docs,$(ARGS)),$(BENCH_VENV)/.done) ## Measure the worker beside others, in interleaved rounds (ARGS="--peers --growth")
 	@$(BIN)/python -m bench.run $(ARGS)
 
+QUALITY_VENV := $(VENV)-quality
+$(QUALITY_VENV)/.done: requirements-quality.txt | $(BIN)/uv
+	$(PYTHON) -m venv $(QUALITY_VENV)
+	-$(BIN)/uv pip install --quiet --python $(QUALITY_VENV)/bin/python --require-hashes -r requirements-quality.txt && touch $@
+
+quality: $(VENV)/.dev $(if $(filter --no-peers,$(ARGS)),,$(QUALITY_VENV)/.done) ## Measure how well policies choose, beside bandit libraries (ARGS="--seeds 32")
+	@$(BIN)/python -m quality.run $(ARGS)
+
 chaos: $(VENV)/.dev ## Hurt workers, brokers, Redis and network under traffic; compare with an oracle (SEED=7 MINUTES=5)
 	@$(BIN)/python -m chaos run --seed $(or $(SEED),7) --minutes $(or $(MINUTES),5)
 
@@ -69,4 +77,4 @@ fuzz: $(VENV)/.dev ## Feed hostile input to decoders and batches (ARGS="--inputs
 lock: $(VENV)/.dev ## Write the hashed lock files anew
 	./lock.sh
 
-.PHONY: help setup demo test check bench fuzz chaos simulate sbom licenses wheel lock
+.PHONY: help setup demo test check bench quality fuzz chaos simulate sbom licenses wheel lock

@@ -7,3 +7,4 @@ compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --ge
 "${compile[@]}" pyproject.toml --extra local --group build -c requirements.txt -o requirements-demo.txt
 "${compile[@]}" pyproject.toml --extra local --extra lab --group build --group dev -c requirements-demo.txt -o requirements-dev.txt
 "${compile[@]}" --group bench -o requirements-bench.txt
+"${compile[@]}" --group quality -o requirements-quality.txt

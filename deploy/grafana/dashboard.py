@@ -464,6 +464,28 @@ def results() -> list[Any]:
             bars=True,
             stack=StackingMode.NORMAL,
         ),
+        lines(
+            "Price paths of closed trades",
+            [(increase("paths_total", window, "outcome"), "{{outcome}}")],
+            "short",
+            "Refused ones have prices of something else; their rewards count all the same.",
+            bars=True,
+            stack=StackingMode.NORMAL,
+        ),
+        lines(
+            "Do paths agree with what was earned?",
+            [
+                (latest("path_gap_r", "max", "instance"), "difference {{instance}}"),
+                (latest("paths_trusted", "min", "instance"), "believed {{instance}}"),
+            ],
+            "short",
+            "Mean difference [R] of the worst account; from 0.15 on its paths are not believed (0).",
+        ),
+        percentiles(
+            "Time in a regime",
+            "regime_dwell_seconds",
+            "From one flip of a market's regime to the next, by signal times.",
+        ),
     ]
 
 

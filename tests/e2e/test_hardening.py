@@ -173,10 +173,8 @@ async def test_a_batch_of_countless_empty_records_does_not_fill_the_memory(
     await deployment.send_signals(keyed(make_signal(signal_id="behind them")))
 
     await answered_once(deployment, ["behind them"])
-    metrics = await worker.until_metric(
-        lambda m: m.value("meta_strategy_dead_letters_total") >= count
-    )
-    assert metrics.value("meta_strategy_dead_letters_total") == count
+    # the records, not the metric: a commit that is slower than the limit is visible and not counted
+    assert len(await deployment.dead_letters()) == count
     assert peak_mib(worker) < MEMORY_LIMIT_MIB
 
 

@@ -63,6 +63,13 @@ class _Clocks:
     perf_counter = monotonic
 
 
+class _Collector:
+    """The module `gc`, as the worker uses it: the schedules collect when it suits them."""
+
+    def collect(self) -> int:
+        return 0
+
+
 class _Chance:
     """The modules `random` and `uuid`, as the worker uses them."""
 
@@ -101,6 +108,7 @@ def simulated_clients() -> Iterator[None]:
         (serving, "time", clocks),
         (app, "time", clocks),
         (app, "random", chance),
+        (app, "gc", _Collector()),
         (ownership, "uuid", chance),
         (app, "eviction_problem", _no_eviction_problem),
         (clients, "why_unreachable", _no_reason),

@@ -1,0 +1,1 @@
+"""How well policies choose, beside bandit libraries (`make quality`)."""

@@ -1,0 +1,136 @@
+"""The worker's own policies, by its own code: its selector chooses, its fold learns."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from consumer.domain.context import ContextKey
+from consumer.domain.draws import KeyedDraws
+from consumer.domain.ladder import ladders_of
+from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.policies.base import Policy
+from consumer.domain.policies.catalog import PolicyName, make_policy
+from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.selector import Selector
+from consumer.domain.strategies import STRATEGY_PROFILES, CandidateRule
+from quality.scene import Scene
+from quality.worlds import Question
+from schemas import Side, StrategyID, TradeClosed
+
+_ACCOUNT = "quality"
+_PRICE, _ATR = 1000.0, 1.0  # no ladder comes near zero: every strategy is a candidate
+_NOT_REMEMBERED = "none"  # as a decision id: the strategy that a trade echoes counts
+
+
+class Entrant(NamedTuple):
+    """One way to set the worker up."""
+
+    policy: PolicyName
+    rule: CandidateRule = "all"
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.policy if self.rule == "all" else f"{self.policy}, suitable only"
+
+
+ENTRANTS = (
+    Entrant("epsilon_greedy"),
+    Entrant("ucb"),
+    Entrant("kernel_ucb"),
+    Entrant("thompson"),
+    Entrant("full_information"),
+)
+NARROWED = (
+    Entrant("epsilon_greedy", "suitable"),
+    Entrant("ucb", "suitable"),
+    Entrant("kernel_ucb", "suitable"),
+)
+
+
+def entrants(scene: Scene) -> Iterator[Entrant]:
+    """Give those that a scene can tell apart.
+
+    Without price paths `full_information` is `kernel_ucb`; where rewards are drawn, no profile says
+    which strategies suit.
+    """
+    for one in ENTRANTS:
+        if one.policy != "full_information" or scene.path_of is not None:
+            yield one
+    if scene.path_of is not None:
+        yield from NARROWED
+
+
+class Product:
+    """Decides and learns as the worker does, with the settings it has by default.
+
+    Args:
+        entrant: Which policy, and which candidates it has.
+        scene: What it decides.
+        seed: Of all draws.
+    """
+
+    def __init__(self, entrant: Entrant, scene: Scene, seed: int) -> None:
+        self._scene = scene
+        self._seed = seed
+        self._path_of = scene.path_of if entrant.policy == "full_information" else None
+        self._state = PartitionState(FoldSettings(ladders=ladders_of(STRATEGY_PROFILES)))
+        self._selector = Selector(
+            STRATEGY_PROFILES,
+            _policy(entrant.policy, self._state.settings),
+            candidate_rule=entrant.rule,
+            default_strategy=StrategyID.ULTRA_AGGRESSIVE,
+        )
+        self._arms = [str(name) for name in STRATEGY_PROFILES]
+
+    def choose(self, question: Question) -> int:
+        """Give the column of a strategy."""
+        context = self._context(question)
+        choice = self._selector.choose(
+            self._scene.regimes[question.number],
+            self._state.row(context),
+            KeyedDraws(self._seed, str(question.number)),
+            side=Side.LONG,
+            entry=_PRICE,
+            atr=_ATR,
+            parents=self._state.parent_rows(context),
+            trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
+        )
+        return self._arms.index(choice.arm)
+
+    def learn(self, question: Question, arm: int, reward: float) -> None:
+        """Fold a closed trade."""
+        told: dict[str, Any] = {
+            "schema_version": 1,
+            "trade_id": str(question.number),
+            "symbol": str(question.symbol),
+            "side": Side.LONG,
+            "closed_at": 0,
+            "account": _ACCOUNT,
+            "decision_id": _NOT_REMEMBERED,
+            "strategy": self._arms[arm],
+            "regime": self._scene.regimes[question.number].regime,
+            "entry_price": _PRICE,
+            "exit_price": _PRICE,  # says nothing where R is given
+            "realized_r": reward,
+        }
+        if self._path_of is not None:
+            told |= self._path_of(question.number, arm)
+        self._state.fold_trade(TradeClosed(**told), 0)
+        self._state.take_changes()  # no view asks for them
+
+    def _context(self, question: Question) -> ContextKey:
+        regime = self._scene.regimes[question.number].regime
+        return ContextKey(_ACCOUNT, str(question.symbol), regime)
+
+
+def _policy(name: PolicyName, fold: FoldSettings) -> Policy:
+    default = StrategyID.ULTRA_AGGRESSIVE
+    if name == "epsilon_greedy":
+        return EpsilonGreedy(default_strategy=default)
+    return make_policy(
+        name,
+        STRATEGY_PROFILES,
+        unit=fold.reward_unit,
+        half_life=fold.half_life,
+        default_strategy=default,
+    )
