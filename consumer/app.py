@@ -237,14 +237,13 @@ class Worker:
                 self._say_again(error)
             finally:
                 self._session = None
-                self._serving.clear()
                 self._look()
-            # a session and its client hold each other, and the error what it passed through: all that
-            # the partitions remembered would stay until the collector looks at what is old
-            gc.collect()
             if time.monotonic() - started > _LAST_REJOIN_S:
                 backoff_s = _FIRST_REJOIN_S
             if not stop.is_set():
+                # a session and its client hold each other, and the error what it passed through: all
+                # that the partitions remembered would stay until the collector looks at what is old
+                gc.collect()
                 backoff_s = await self._back_off(backoff_s, stop)
 
     def _say_again(self, error: MetaStrategyError) -> None:

@@ -147,24 +147,17 @@ def _trade_bytes(
     outcomes: Outcomes, signals: Signals, decision_ids: Mapping[int, str], number: int, arm: int
 ) -> bytes:
     entry, outcome = outcomes.entries[number], outcomes.walked[number][arm]
-    series, first = entry.series, entry.index + 1
-    path = series.bars[first : first + outcome.bars]
     content: dict[str, Any] = {
         "schema_version": 1,
         "trade_id": f"{number}-1",
-        "symbol": series.symbol,
-        "side": entry.side,
+        "symbol": entry.series.symbol,
         "closed_at": int(outcomes.closed_ms[number, arm]),
         "account": "paper",
         "decision_id": decision_ids[number],
         "strategy": outcomes.arms[arm],
         "regime": signals.regimes[number],
         "close_reason": outcome.close_reason,
-        "entry_price": path[0].open,
-        "exits": [{"price": fill.price, "fraction": fill.fraction} for fill in outcome.fills],
-        "atr": entry.atr,
-        "fees": float(outcomes.fees[number]),
-        "path": [(bar.open_ms, bar.high, bar.low, bar.close) for bar in path],
+        **outcomes.prices(number, arm),
     }
     return orjson.dumps(content | _extremes(outcome))
 

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,25 @@ class Outcomes:
             outcome = walk(self.ladders[arm], entry.side, bars[first].open, entry.atr, path)
             self._marks[key] = outcome.gross_r - float(self.cost_r[number])
         return self._marks[key]
+
+    def prices(self, number: int, arm: int) -> dict[str, Any]:
+        """Give what an executor reports of a trade: side, entry, exits and the candles between.
+
+        Args:
+            number: Of the signal.
+            arm: Of the strategy.
+        """
+        entry, outcome = self.entries[number], self.walked[number][arm]
+        first = entry.index + 1
+        path = entry.series.bars[first : first + outcome.bars]
+        return {
+            "side": entry.side,
+            "entry_price": path[0].open,
+            "exits": [{"price": fill.price, "fraction": fill.fraction} for fill in outcome.fills],
+            "atr": entry.atr,
+            "fees": float(self.fees[number]),
+            "path": [(bar.open_ms, bar.high, bar.low, bar.close) for bar in path],
+        }
 
 
 def walk_all(

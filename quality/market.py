@@ -1,10 +1,10 @@
 """Worlds of real prices: the bars that come with the package, traded by every strategy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.local.market_bars import BarSeries, shipped_bars
 from consumer.local.paper_signals import Entry, plan_entries
-from lab.outcomes import Costs, Outcomes, walk_all
+from lab.outcomes import Costs, walk_all
 from lab.progress import silent
 from quality.scene import Scene
 from quality.simulated import DEFAULT, REGIMES
@@ -128,19 +128,4 @@ def _scene(entries: Sequence[Entry]) -> Scene:
         regimes=np.array([REGIMES.index(found.regime) for found in regimes]),
         default=DEFAULT,
     )
-    return Scene(world, regimes, partial(_prices, outcomes))
-
-
-def _prices(outcomes: Outcomes, number: int, arm: int) -> Mapping[str, Any]:
-    """Give what an executor reports of a trade: entry, exits and the candles between."""
-    entry, outcome = outcomes.entries[number], outcomes.walked[number][arm]
-    first = entry.index + 1
-    path = entry.series.bars[first : first + outcome.bars]
-    return {
-        "side": entry.side,
-        "entry_price": path[0].open,
-        "exits": [{"price": fill.price, "fraction": fill.fraction} for fill in outcome.fills],
-        "atr": entry.atr,
-        "fees": float(outcomes.fees[number]),
-        "path": [(bar.open_ms, bar.high, bar.low, bar.close) for bar in path],
-    }
+    return Scene(world, regimes, outcomes.prices)

@@ -207,7 +207,7 @@ def test_choices_are_those_of_the_workers_own_pipeline() -> None:
         meta_strategy_candidates="all",
         meta_strategy_seed=0,
     )
-    outcomes: Outcomes = ruled().path_of.args[0]
+    outcomes: Outcomes = ruled().path_of.__self__
     names = ("entries", "walked", "net_r", "closed_ms", "is_open", "cost_r", "fees", "opened_ms")
     few = replace(outcomes, **{name: getattr(outcomes, name)[:n] for name in names})
     signals = backtest.encode_signals(few, loaded.detector, track=silent)
@@ -262,7 +262,7 @@ def move(entry: Entry, bars: int) -> float:
 
 
 def test_informed_sides_are_right_about_as_many_bars_as_they_are_said_to_be() -> None:
-    entries = [e for e in ruled().path_of.args[0].entries if e.index < 600]
+    entries = [e for e in ruled().path_of.__self__.entries if e.index < 600]
     rng = Random(3)
 
     knowing, shortly, blind = (
