@@ -1,6 +1,6 @@
 """The learned table as the contract lays it out in Redis, read from outside of the worker.
 
-It shares no code with the worker's own view on purpose: the demo is to find out whether an operator
+It shares no code with the worker's own view, of what stands where, on purpose: the demo is to find out whether an operator
 with redis-cli would see what is promised (contract, section 4).
 """
 
@@ -14,6 +14,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from consumer.store.client import heeding_cancel
 from schemas import MarketRegime
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ class TableReader:
         folded = {}
         for partition in partitions:
             try:
-                value = await self._client.hget(
-                    f"{self._prefix}:{{{partition}}}:watermark", "trades"
-                )
+                with heeding_cancel():
+                    value = await self._client.hget(
+                        f"{self._prefix}:{{{partition}}}:watermark", "trades"
+                    )
             except (RedisConnectionError, RedisTimeoutError):
                 value = None
             folded[partition] = int(value or 0)
@@ -100,11 +102,12 @@ class TableReader:
         """Read the whole table of the account; not a snapshot while rewards still come in."""
         found: dict[Arm, ArmRow] = {}
         pattern = f"{self._prefix}:{{*}}:q:{self._account}:*"
-        async for key in self._client.scan_iter(match=pattern, count=_SCAN_COUNT):
-            context = self._context(key)
-            if context is not None:
-                fields = await self._client.hgetall(key)
-                found |= {Arm(*context, strategy): row for strategy, row in _arms(key, fields)}
+        with heeding_cancel():
+            async for key in self._client.scan_iter(match=pattern, count=_SCAN_COUNT):
+                context = self._context(key)
+                if context is not None:
+                    fields = await self._client.hgetall(key)
+                    found |= {Arm(*context, strategy): row for strategy, row in _arms(key, fields)}
         return found
 
     async def remove(self) -> None:

@@ -1,6 +1,9 @@
 """Clients of Redis: quick to fail, and what they fail with."""
 
-from typing import Any
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
@@ -35,6 +38,22 @@ def connect(url: str, *, cluster: bool, timeout_s: float = ANSWER_TIMEOUT_S) -> 
     if cluster:
         return RedisCluster.from_url(url, **options)
     return Redis.from_url(url, **options)
+
+
+@contextmanager
+def heeding_cancel() -> Iterator[None]:
+    """Send commands in this: a cancel that reaches the task meanwhile ends it, as everywhere else.
+
+    The client sends under `asyncio.wait_for`, which loses a cancel that comes as the sending ends
+    (Python before 3.12): the command is answered, and the task that was to end goes on for good.
+    """
+    task = cast("asyncio.Task[object]", asyncio.current_task())
+    before = task.cancelling()
+    try:
+        yield
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def describe(error: BaseException) -> str:

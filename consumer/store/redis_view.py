@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from time import perf_counter
@@ -15,7 +16,7 @@ from redis.exceptions import NoScriptError
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
 from consumer.ports import WriteAnswer
 from consumer.store import codec
-from consumer.store.client import REDIS_ERRORS, RedisClient, translated
+from consumer.store.client import REDIS_ERRORS, RedisClient, heeding_cancel, translated
 from consumer.store.keys import PartitionKeys, context_name
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
@@ -138,13 +139,19 @@ class RedisView:
     ) -> Any:
         arguments = list(arguments)
         sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # Redis' own name
-        started = perf_counter()
-        try:
+        with self._round_trip():
             try:
                 return await client.evalsha(sha, len(keys), *keys, *arguments)
             except NoScriptError:  # a server that is new, was restarted or failed over
                 await self._load_script(client, script, keys[0])
                 return await client.evalsha(sha, len(keys), *keys, *arguments)
+
+    @contextmanager
+    def _round_trip(self) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            with heeding_cancel():
+                yield
         except REDIS_ERRORS as error:
             raise translated(error) from error
         finally:
@@ -196,16 +203,11 @@ class RedisView:
 
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
         """Read where partitions stand, in one round trip; None where nothing whole is there."""
-        started = perf_counter()
-        try:
+        with self._round_trip():
             pipeline = self._client.pipeline(transaction=False)
             for partition in partitions:
                 pipeline.hmget(self.keys(partition).watermark, ["decisions", "trades"])
             answers = await pipeline.execute()
-        except REDIS_ERRORS as error:
-            raise translated(error) from error
-        finally:
-            self._observe(perf_counter() - started)
         return {
             partition: None
             if None in (decisions, trades)

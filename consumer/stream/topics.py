@@ -19,6 +19,7 @@ from consumer.errors import RefusedError, TransientError
 from consumer.stream.clients import admin_client, stop_within
 
 _TIMEOUT_S = 30.0
+_KNOWN_POLL_S = 0.05
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 """The memory of the system: never compacted, never deleted (contract, section 1)."""
 
@@ -115,7 +116,7 @@ async def create_topics(
 
     Raises:
         RefusedError: A topic holds records and has too few partitions.
-        TransientError: Kafka does not answer.
+        TransientError: Kafka does not answer, or does not tell of what it made.
     """
     async with admin_client(connection) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
@@ -129,10 +130,14 @@ async def create_topics(
                 f"topic {largest} has {max(there)} partitions already: Kafka takes none away; use "
                 "other names, or `meta-strategy topics migrate`"
             )
-        return [
+        lines = [
             await _make_right(admin, connection, name, names, counts[name], wanted, copies)
             for name in [*names.co_partitioned, names.dead_letters]
         ]
+        await _until_known(
+            admin, dict.fromkeys(names.co_partitioned, wanted) | {names.dead_letters: 1}
+        )
+        return lines
 
 
 async def _make_right(
@@ -167,6 +172,21 @@ async def _make_right(
             )
             text += f"; set {', '.join(f'{k}={v}' for k, v in _FOREVER.items())}"
     return text
+
+
+async def _until_known(admin: AIOKafkaAdminClient, least: Mapping[str, int]) -> None:
+    """Wait until brokers know of topics and partitions: they are told after the answer."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            while True:
+                counts = await partition_counts(admin, list(least))
+                if all((counts[name] or 0) >= count for name, count in least.items()):
+                    return
+                await asyncio.sleep(_KNOWN_POLL_S)
+    except TimeoutError:
+        raise TransientError(
+            f"Kafka: topics were made, but no broker tells of all of them after {_TIMEOUT_S:.0f} s"
+        ) from None
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:

@@ -734,6 +734,23 @@ async def test_a_server_that_does_not_answer_is_an_error_in_time(
     await proxy.__aenter__()
 
 
+async def test_a_cancel_ends_a_call_wherever_it_stands(place: RedisPlace) -> None:
+    """One that is lost leaves a writer that nobody ends: its partition could not be given up."""
+    view = place.make()
+    await view.positions([0])  # connected: the next ones only send and wait
+    ended = 0
+    for moment in range(30):
+        call = asyncio.create_task(view.positions([0]))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        if call.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            ended += 1
+    assert ended > 2
+    assert await view.positions([0]) == {0: None}
+
+
 @pytest.mark.parametrize("cluster", [False, True], ids=["alone", "cluster"])
 async def test_servers_that_are_away_are_a_passing_error(cluster: bool) -> None:
     """What a cluster's client says when no node answers is of another family than all else."""

@@ -161,9 +161,11 @@ class KafkaIo:
         (found,) = await self.admin.describe_topics([name])
         return len(found["partitions"]) if found["error_code"] == 0 else 0
 
-    async def ends(self, name: str) -> dict[TopicPartition, int]:
+    async def ends(
+        self, name: str, *, isolation_level: str = "read_committed"
+    ) -> dict[TopicPartition, int]:
         """Give the offset behind the last record of each partition."""
-        async with self.consumer() as consumer:
+        async with self.consumer(isolation_level=isolation_level) as consumer:
             logs = [TopicPartition(name, n) for n in range(await self.partitions(name))]
             found: dict[TopicPartition, int] = await consumer.end_offsets(logs)
             return found
@@ -225,11 +227,15 @@ class KafkaIo:
     async def read(
         self, topic: str, *, isolation_level: str = "read_committed"
     ) -> list[ConsumerRecord]:
-        """Read a topic to its present end; by partition, then by offset."""
+        """Read a topic to its present end; by partition, then by offset.
+
+        Partitions of one transaction show it one after the other, and that of one may be what told
+        the caller to read: an open transaction is waited for, therefore.
+        """
+        ends = await self.ends(topic, isolation_level="read_uncommitted")
+        logs = list(ends)
         async with self.consumer(isolation_level=isolation_level) as consumer:
-            logs = [TopicPartition(topic, n) for n in range(await self.partitions(topic))]
             consumer.assign(logs)
-            ends = await consumer.end_offsets(logs)
             found: list[ConsumerRecord] = []
 
             async def take() -> bool:
