@@ -28,6 +28,7 @@ from consumer.domain.partition_state import FoldSettings
 from consumer.domain.policies.base import Policy
 from consumer.domain.policies.catalog import PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.policies.objective import Objective
 from consumer.domain.qtable import HALF_LIFE
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
 
     meta_strategy_enabled: bool = True
     meta_strategy_policy: PolicyName = "epsilon_greedy"
+    meta_strategy_objective: Objective = "profit"
     meta_strategy_half_life: _Positive = HALF_LIFE
     meta_strategy_epsilon: _Share = 0.10
     meta_strategy_epsilon_min: _Share | None = None
@@ -174,6 +176,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"DEFAULT_STRATEGY: must be one of {', '.join(self.all_profiles)}, "
                 f"was {self.default_strategy!r}"
+            )
+        if (
+            self.meta_strategy_policy == "epsilon_greedy"
+            and self.meta_strategy_objective != "profit"
+        ):
+            raise ValueError(
+                "META_STRATEGY_OBJECTIVE: must be profit with META_STRATEGY_POLICY=epsilon_greedy, "
+                f"which knows no other, was {self.meta_strategy_objective}"
             )
         low, high = self.regime_low_vol_atr_pct, self.regime_high_vol_atr_pct
         if not low <= high <= self.regime_extreme_vol_atr_pct:
@@ -298,6 +308,7 @@ class Settings(BaseSettings):
                 unit=self.meta_strategy_reward_unit,
                 half_life=self.meta_strategy_half_life,
                 default_strategy=self.default_strategy,
+                objective=self.meta_strategy_objective,
             )
         return EpsilonGreedy(
             base_epsilon=self.meta_strategy_epsilon,

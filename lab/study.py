@@ -33,6 +33,12 @@ class Asked:
     """What was typed."""
 
 
+def _told(policy: str) -> dict[str, str]:
+    """Give the settings of a policy; the one that earns profit only is not told of another aim."""
+    aim = {"meta_strategy_objective": "profit"} if policy == "epsilon_greedy" else {}
+    return {"meta_strategy_policy": policy, **aim}
+
+
 def make(asked: Asked, *, track: Track) -> Study:
     """Run all policies and baselines.
 
@@ -41,11 +47,15 @@ def make(asked: Asked, *, track: Track) -> Study:
         SettingsError: A policy, or a setting, is wrong.
     """
     seed = asked.seed
-    loaded = settings.load(meta_strategy_seed=seed)
-    named = {
-        name: settings.load(meta_strategy_seed=seed, meta_strategy_policy=name)
-        for name in dict.fromkeys(asked.policies or (loaded.meta_strategy_policy,))
-    }
+    if asked.policies:
+        named = {
+            name: settings.load(meta_strategy_seed=seed, **_told(name))
+            for name in dict.fromkeys(asked.policies)
+        }
+    else:
+        worker = settings.load(meta_strategy_seed=seed)
+        named = {worker.meta_strategy_policy: worker}
+    loaded = next(iter(named.values()))
     series = bars.load(asked.bars, symbol=asked.symbol, timeframe=asked.timeframe)
     left_out = 0
     if asked.signals in list(EntryRule):
@@ -62,7 +72,7 @@ def make(asked: Asked, *, track: Track) -> Study:
     uniform = settings.load(
         meta_strategy_seed=seed,
         meta_strategy_enabled=True,
-        meta_strategy_policy="epsilon_greedy",
+        **_told("epsilon_greedy"),
         meta_strategy_epsilon=1.0,
         meta_strategy_epsilon_min=None,
     )

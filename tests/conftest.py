@@ -41,6 +41,7 @@ class _ByServers(LoadScopeScheduling):
         return SHARED_SERVERS.get(Path(nodeid.split("::", maxsplit=1)[0]).stem, nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     """Schedule in the order below, not by how many tests share servers."""
     config.option.loadscopereorder = False

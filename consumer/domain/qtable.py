@@ -22,6 +22,8 @@ class ArmStats:
     """Sum of the rewards [R]."""
     sum_squares: float = 0.0
     """Sum of the squared rewards [R^2]."""
+    loss_squares: float = 0.0
+    """The same of those below 0 [R^2]."""
     recent_r: float = 0.0
     """Sum of the rewards [R], each weighed by `decay` for every later one of the arm."""
     paper_count: int = 0
@@ -30,6 +32,8 @@ class ArmStats:
     """As `total_r`, on paper [R]."""
     paper_squares: float = 0.0
     """As `sum_squares`, on paper [R^2]."""
+    paper_loss_squares: float = 0.0
+    """As `loss_squares`, on paper [R^2]."""
     recent_paper_r: float = 0.0
     """As `recent_r`, on paper [R]."""
 
@@ -71,6 +75,11 @@ def recent_count(count: int, decay: float) -> float:
     return float(count) if decay == 1.0 else (1.0 - decay**count) / (1.0 - decay)
 
 
+def loss_square(reward: float) -> float:
+    """Give what a reward adds to `loss_squares` [R^2]."""
+    return reward * reward if reward < 0.0 else 0.0
+
+
 def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0) -> ArmStats:
     """Add one reward to an arm.
 
@@ -92,10 +101,12 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
         stats.loss_count + (reward < 0.0),
         stats.total_r + reward,
         stats.sum_squares + reward * reward,
+        stats.loss_squares + loss_square(reward),
         decay * stats.recent_r + reward,
         stats.paper_count,
         stats.paper_r,
         stats.paper_squares,
+        stats.paper_loss_squares,
         stats.recent_paper_r,
     )
 
@@ -113,6 +124,7 @@ def fold_paper_reward(stats: ArmStats, reward: float, decay: float) -> ArmStats:
         paper_count=stats.paper_count + 1,
         paper_r=stats.paper_r + reward,
         paper_squares=stats.paper_squares + reward * reward,
+        paper_loss_squares=stats.paper_loss_squares + loss_square(reward),
         recent_paper_r=decay * stats.recent_paper_r + reward,
     )
 
@@ -160,10 +172,12 @@ def revise_reward(
         stats.loss_count + (new < 0.0) - (old < 0.0),
         stats.total_r + (new - old),
         stats.sum_squares + (new * new - old * old),
+        stats.loss_squares + (loss_square(new) - loss_square(old)),
         stats.recent_r + decay**later * (new - old),
         stats.paper_count,
         stats.paper_r,
         stats.paper_squares,
+        stats.paper_loss_squares,
         stats.recent_paper_r,
     )
 

@@ -40,10 +40,12 @@ class _Stats(BaseModel):
     loss_count: _Count
     total_r: float
     sum_squares: float
+    loss_squares: float
     recent_r: float
     paper_count: _Count
     paper_r: float
     paper_squares: float
+    paper_loss_squares: float
     recent_paper_r: float
 
     @classmethod

@@ -20,9 +20,16 @@ _FIELDS = (
     "loss_count",
     "total_r",
     "sum_squares",
+    "loss_squares",
     "recent_r",
 )
-_PAPER_FIELDS = ("paper_count", "paper_r", "paper_squares", "recent_paper_r")
+_PAPER_FIELDS = (
+    "paper_count",
+    "paper_r",
+    "paper_squares",
+    "paper_loss_squares",
+    "recent_paper_r",
+)
 """Only where there are outcomes on paper: most tables have none."""
 
 
@@ -41,6 +48,7 @@ def arm_fields(strategy: str, stats: ArmStats) -> Iterator[tuple[str, str]]:
         str(stats.loss_count),
         number(stats.total_r),
         number(stats.sum_squares),
+        number(stats.loss_squares),
         number(stats.recent_r),
     )
     for name, value in zip(_FIELDS, values, strict=True):
@@ -61,10 +69,12 @@ def decode_row(fields: Mapping[str, str]) -> dict[str, ArmStats]:
             int(fields[f"{strategy}:loss_count"]),
             float(fields[f"{strategy}:total_r"]),
             float(fields[f"{strategy}:sum_squares"]),
+            float(fields[f"{strategy}:loss_squares"]),
             float(fields[f"{strategy}:recent_r"]),
             int(fields.get(f"{strategy}:paper_count", 0)),
             float(fields.get(f"{strategy}:paper_r", 0.0)),
             float(fields.get(f"{strategy}:paper_squares", 0.0)),
+            float(fields.get(f"{strategy}:paper_loss_squares", 0.0)),
             float(fields.get(f"{strategy}:recent_paper_r", 0.0)),
         )
         for strategy in strategies
@@ -109,8 +119,8 @@ def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]
     for text in texts:
         account, regime, variant, strategy, *values = orjson.loads(text)
         parent = ParentKey(account, None if regime is None else MarketRegime(regime), variant)
-        count, ema, wins, losses, total, squares, recent, *on_paper = values
-        paper_count, paper, paper_squares, recent_paper = on_paper
+        count, ema, wins, losses, total, squares, loss_squares, recent, *on_paper = values
+        paper_count, paper, paper_squares, paper_loss_squares, recent_paper = on_paper
         found.setdefault(parent, {})[strategy] = ArmStats(
             count,
             float(ema),
@@ -118,10 +128,12 @@ def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]
             losses,
             float(total),
             float(squares),
+            float(loss_squares),
             float(recent),
             paper_count,
             float(paper),
             float(paper_squares),
+            float(paper_loss_squares),
             float(recent_paper),
         )
     return found

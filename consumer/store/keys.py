@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from consumer.domain.context import ContextKey
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Layout of everything below; another one is refused at opening."""
 
 

@@ -21,6 +21,11 @@ from consumer.stream.header_names import KeptRecords, TolerantRecords
 from consumer.stream.reachability import why_unreachable
 
 _TIMEOUT_S = 30.0
+_CUT_OFF_S = 0.5
+_CONNECTIONS = ("_client", "client")
+_PARTS = ("_coordinator", "_fetcher", "_sender", "_message_accumulator", *_CONNECTIONS)
+"""Of a consumer and of a producer: no public name of theirs ends their tasks one by one. The pinned
+version is tested for these (tests/integration/test_clients.py)."""
 _NOT_ALLOWED = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -58,12 +63,36 @@ async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdm
 
 
 async def stop_within(client: Any, timeout_s: float) -> None:
-    """Stop a client that may be stuck; when the time is over it is left to the end of the loop."""
+    """Stop a consumer or producer that may be stuck; when the time is over it is cut off."""
     stopping = asyncio.ensure_future(client.stop())
     done, _ = await asyncio.wait({stopping}, timeout=timeout_s)
     if not done:
-        stopping.cancel()
+        await _cut_off(client, stopping)
     elif not stopping.cancelled():
         # a client that was fenced reports it again when it is stopped
         with contextlib.suppress(KafkaError, AssertionError, OSError):
             stopping.result()
+
+
+async def _cut_off(client: Any, stopping: asyncio.Future[None]) -> None:
+    """End what a stop that was given up leaves running.
+
+    The client ends its tasks one after the other, each in order. What it has not come to would go
+    on for good: a heartbeat keeps a member in the group that never joins again, so that every
+    rebalance waits for it, and a fetcher keeps what it has read.
+    """
+    parts = [id(part) for name in _PARTS if (part := getattr(client, name, None)) is not None]
+    running = {task for task in asyncio.all_tasks() if id(_of_whom(task)) in parts}
+    for task in (stopping, *running):
+        task.cancel()
+    await asyncio.wait({stopping, *running}, timeout=_CUT_OFF_S)
+    for name in _CONNECTIONS:
+        if (connections := getattr(client, name, None)) is not None:
+            closing = asyncio.ensure_future(connections.close())
+            await asyncio.wait({closing}, timeout=_CUT_OFF_S)
+
+
+def _of_whom(task: asyncio.Task[Any]) -> object:
+    """Give the object whose method a task runs."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return None if frame is None else frame.f_locals.get("self")

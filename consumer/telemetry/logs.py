@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ LogRecords = Literal["all", "sampled", "off"]
 
 _SAMPLE_EVERY = 100
 """With LOG_RECORDS=sampled one record in so many is logged: enough to see life, cheap at any rate."""
+
+_CLIENT_INTERVAL_S = 10.0
+"""Between two lines of a client from the same place: while a broker is away it writes hundreds a second."""
 
 Logger = structlog.typing.FilteringBoundLogger
 
@@ -49,6 +53,7 @@ def make_logger(level: str, log_format: Literal["console", "json"]) -> Logger:
     )
     # the clients' own lines in the same form, so that a reason they only log is not lost
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Repeats())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -176,3 +181,19 @@ class Throttle:
         self._last[key] = now
         held = self._held.pop(key, 0)
         return {"held_back": held} if held else {}
+
+
+class _Repeats(logging.Filter):
+    """Lets a line of another library through now and then, and says how many were held back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle(_CLIENT_INTERVAL_S, time.monotonic)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line goes; the template is what tells places apart."""
+        held = self._throttle.admit((record.name, record.levelno, record.msg))
+        if held:
+            record.msg = f"{record.getMessage()} (and {held['held_back']} more like it)"
+            record.args = ()
+        return held is not None

@@ -69,6 +69,7 @@ class Logs:
                     "loss_count",
                     "total_r",
                     "sum_squares",
+                    "loss_squares",
                     "recent_r",
                 )
             }

@@ -2,17 +2,21 @@
 
 import asyncio
 import signal
+import uuid
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from consumer.local.server import free_port
 from consumer.local.stack import Stack
+from consumer.stream.clients import stop_within
 from tests.e2e.conftest import Deploy
 from tests.support.executor import Executor, signals, trade_for
 from tests.support.fold_oracle import assert_table, fold
-from tests.support.kafka_io import content, eventually, keyed
+from tests.support.kafka_io import KafkaIo, content, eventually, keyed
 
 LIMIT_S = 10.0
 
@@ -118,3 +122,67 @@ async def test_a_broker_that_dies_under_load_costs_nothing(
         s["signal_id"] for s in sent
     )
     assert await deployment.dead_letters() == []
+
+
+# Clients that cannot be stopped in order
+
+
+def tasks_of_clients() -> set[asyncio.Task[Any]]:
+    """Find what runs for consumers and producers in this process, but for their connections."""
+    kinds = ("GroupCoordinator", "Fetcher", "Sender", "MessageAccumulator")
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__qualname__", "").startswith(kinds)
+    }
+
+
+async def a_member(stack: Stack, topic: str) -> AIOKafkaConsumer:
+    """Give a consumer that has joined its group."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=stack.bootstrap_servers, group_id=f"{topic}-cut-off"
+    )
+    await consumer.start()
+    await eventually(lambda: bool(consumer.assignment()), what="its partitions")
+    return consumer
+
+
+async def a_sender(stack: Stack, topic: str) -> AIOKafkaProducer:
+    """Give a producer in the middle of a transaction."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=stack.bootstrap_servers, transactional_id=f"{topic}-cut-off"
+    )
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait(topic, b"first")
+    return producer
+
+
+@pytest.mark.parametrize("what", ["frozen", "dead"])
+async def test_a_client_that_is_cut_off_leaves_nothing_running(
+    own_stack: Stack, own_kafka: KafkaIo, what: str
+) -> None:
+    """A heartbeat left behind holds up every rebalance of its group; a fetcher, what it has read."""
+    topic = f"cut-off-{uuid.uuid4().hex[:8]}"
+    await own_kafka.create(topic, 1)
+    before = tasks_of_clients()
+    clients: list[Any] = [await a_member(own_stack, topic), await a_sender(own_stack, topic)]
+    connections = [*clients[0]._client._conns.values(), *clients[1].client._conns.values()]
+    assert len(tasks_of_clients() - before) >= 4
+    try:
+        if what == "frozen":
+            own_stack.kafka.pause()
+        else:
+            own_stack.kafka.kill()
+        sending = await clients[1].send(topic, b"never arrives")
+
+        await asyncio.gather(*(stop_within(client, 0.3) for client in clients))
+
+        assert tasks_of_clients() == before
+        assert not any(connection.connected() for connection in connections)
+        sending.cancel()
+    finally:
+        if what == "frozen":
+            own_stack.kafka.resume()
+        else:
+            await own_stack.kafka.start()

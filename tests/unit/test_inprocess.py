@@ -392,10 +392,12 @@ def test_people_can_read_the_file(tmp_path: Path) -> None:
         "loss_count": 1,
         "total_r": 2.5,
         "sum_squares": 13.25,
+        "loss_squares": 1.0,
         "recent_r": 3.5 * decay_of(HALF_LIFE) - 1.0,
         "paper_count": 0,
         "paper_r": 0.0,
         "paper_squares": 0.0,
+        "paper_loss_squares": 0.0,
         "recent_paper_r": 0.0,
     }
     assert json.loads(path.read_text(encoding="utf-8")) == {

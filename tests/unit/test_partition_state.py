@@ -894,7 +894,9 @@ def test_counters_count_decisions_explorations_and_rewards() -> None:
 @given(st.floats(-1000.0, 1000.0), st.integers(0, 2**53), st.text("abc:_", min_size=1))
 def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -> None:
     """17 significant digits: what a restart reads is what was folded, to the last bit."""
-    stats = ArmStats(count, value, count // 2, count // 3, value * 3, value * value, value / 3)
+    stats = ArmStats(
+        count, value, count // 2, count // 3, value * 3, value * value, value / 2, value / 3
+    )
 
     fields = dict(codec.arm_fields("scalp", stats))
 
@@ -911,6 +913,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
             "loss_count",
             "total_r",
             "sum_squares",
+            "loss_squares",
             "recent_r",
         )
     }

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.domain.policies.base import Policy, Situation
+from consumer.domain.policies.beliefs import Estimate
 from consumer.domain.policies.catalog import SharedPolicy, make_policy
 from consumer.domain.policies.estimators import Estimator, correlation_of
 from consumer.domain.policies.evidence import Ladders, gather
+from consumer.domain.policies.objective import DOWNSIDE_WEIGHT, MEASURES, Objective, utilities
 from consumer.domain.policies.thompson import Thompson, best_probabilities
 from consumer.domain.policies.ucb import Ucb
 from consumer.domain.qtable import (
@@ -40,6 +42,17 @@ def policy(name: SharedPolicy) -> Policy:
         unit="atr",
         half_life=HALF_LIFE,
         default_strategy="ultra_aggressive",
+    )
+
+
+def with_aim(name: SharedPolicy, objective: Objective) -> Policy:
+    return make_policy(
+        name,
+        STRATEGY_PROFILES,
+        unit="atr",
+        half_life=HALF_LIFE,
+        default_strategy="ultra_aggressive",
+        objective=objective,
     )
 
 
@@ -309,3 +322,80 @@ def test_a_long_life_keeps_no_more_than_some_results() -> None:
         chooser.choose(situation({"scalp": parent["scalp"]}, (parent, parent)), Random(number))
 
     assert len(chooser._kept._found) <= 1024  # type: ignore[attr-defined]
+
+
+# What is to be earned
+
+CALM, WILD, SKEWED = "moderate", "trend_rider", "ultra_aggressive"
+"""The second has the highest mean reward, but rare great losses; the third has rare great gains."""
+SEEN = {
+    CALM: [0.0, 1.0] * 2_000,
+    WILD: [2.5, 2.5, -5.0, 2.5, 2.5] * 800,
+    SKEWED: [-0.5, -0.5, 6.5, -0.5, -0.5] * 800,
+}
+
+
+@pytest.mark.parametrize(
+    ("objective", "best"), [("profit", WILD), ("sharpe", CALM), ("drawdown", SKEWED)]
+)
+@pytest.mark.parametrize("name", ["ucb", "kernel_ucb", "thompson"])
+def test_another_objective_has_another_best_strategy(
+    name: SharedPolicy, objective: Objective, best: str
+) -> None:
+    known = row(SEEN)
+    asked = situation(known, (known, known), candidates=(CALM, WILD, SKEWED))
+
+    choice = with_aim(name, objective).choose(asked, Random(1))
+
+    assert max(choice.propensities, key=choice.propensities.__getitem__) == best
+    assert f" {MEASURES[objective]} " in choice.reasoning
+
+
+def test_paper_serves_each_objective_as_well() -> None:
+    known = row(SEEN, on_paper=True)
+    asked = situation(known, (known, known), candidates=(CALM, WILD, SKEWED))
+
+    chosen = {
+        aim: with_aim("full_information", aim).choose(asked, Random(1)).arm for aim in MEASURES
+    }
+
+    assert chosen == {"profit": WILD, "sharpe": CALM, "drawdown": SKEWED}
+
+
+@given(
+    st.lists(
+        st.tuples(rewards, st.floats(0.1, 9.0), st.floats(0.1, 9.0), st.floats(0.0, 9.0)),
+        min_size=1,
+    )
+)
+def test_utilities_are_what_they_say(arms: list[tuple[float, float, float, float]]) -> None:
+    means, unsure, deviations, downsides = map(list, zip(*arms, strict=True))
+    estimate = Estimate(means, unsure, means)
+
+    def of(objective: Objective) -> Estimate:
+        return utilities(estimate, objective, deviations=deviations, downsides=downsides)
+
+    assert of("profit") == estimate
+    for index, (mean, sure, deviation, downside) in enumerate(arms):
+        assert of("sharpe").means[index] * deviation == pytest.approx(mean)
+        assert of("sharpe").deviations[index] * deviation == pytest.approx(sure)
+        assert of("drawdown").means[index] == mean - DOWNSIDE_WEIGHT * downside
+        assert of("drawdown").deviations[index] == sure
+
+
+def test_the_objective_is_part_of_the_version() -> None:
+    told = {aim: with_aim("ucb", aim).parameters() for aim in MEASURES}
+
+    assert len({tuple(sorted(parameters.items())) for parameters in told.values()}) == 3
+
+
+@given(st.lists(rewards, max_size=60))
+def test_downside_is_that_of_the_losses_and_of_the_ladder_before_any(values: list[float]) -> None:
+    seen = row({"scalp": [0.0, *values]})
+    found = gather((seen, NO_ROW, NO_ROW), ("scalp",), LADDERS, DECAY)
+    assert found is not None
+
+    prior, count = LADDERS.loss_variance["scalp"], len(values) + 1
+    losses = sum(value * value for value in values if value < 0.0)
+    assert found.downsides[0] == pytest.approx(sqrt((3 * prior + losses) / (3 + count)))
+    assert 0.0 < prior < LADDERS.variance["scalp"]

@@ -44,6 +44,7 @@ def assert_is_fold_of(stats: ArmStats, values: list[float], alpha: float) -> Non
     assert stats.recent_r == pytest.approx(recent, abs=TOLERANCE)
     # of squares up to a million each
     assert stats.sum_squares == pytest.approx(sum(v * v for v in values), abs=1e-6)
+    assert stats.loss_squares == pytest.approx(sum(v * v for v in values if v < 0), abs=1e-6)
     if values:
         assert stats.avg_reward == pytest.approx(sum(values) / len(values), abs=TOLERANCE)
         assert stats.win_rate == pytest.approx(stats.win_count / len(values), abs=1e-12)
@@ -156,7 +157,7 @@ def test_statistics_never_change() -> None:
     fold_reward(before, 5.0, 0.2)
     revise_reward(before, old=1.0, new=5.0, ordinal=1, alpha=0.2)
 
-    assert before == ArmStats(1, 1.0, 1, 0, 1.0, 1.0, 1.0)
+    assert before == ArmStats(1, 1.0, 1, 0, 1.0, 1.0, 0.0, 1.0)
     with pytest.raises(FrozenInstanceError):
         before.count = 2  # type: ignore[misc]
 

@@ -8,6 +8,7 @@ from consumer.domain.policies.base import Policy
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.evidence import Ladders, on_paper
 from consumer.domain.policies.full_information import FullInformation
+from consumer.domain.policies.objective import Objective
 from consumer.domain.policies.thompson import Thompson
 from consumer.domain.policies.ucb import Ucb
 from consumer.domain.reward import RewardUnit
@@ -27,6 +28,7 @@ def make_policy(
     unit: RewardUnit,
     half_life: float,
     default_strategy: str,
+    objective: Objective = "profit",
 ) -> Policy:
     """Make a policy.
 
@@ -36,8 +38,11 @@ def make_policy(
         unit: Of the rewards.
         half_life: As the rows are folded [rewards].
         default_strategy: Id of the strategy taken where the regime is unknown.
+        objective: What is to be earned.
     """
-    apart = Estimator(ladders=Ladders.of_profiles(profiles, unit), half_life=half_life)
+    apart = Estimator(
+        ladders=Ladders.of_profiles(profiles, unit), half_life=half_life, objective=objective
+    )
     alike = replace(apart, are_alike=True)
     ucb = Ucb(estimator=alike, default_strategy=default_strategy, name="kernel_ucb")
     match name:

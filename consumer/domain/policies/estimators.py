@@ -16,6 +16,7 @@ from consumer.domain.policies.beliefs import (
     mixed,
 )
 from consumer.domain.policies.evidence import Ladders, SumsOf, earned, gather
+from consumer.domain.policies.objective import MEASURES, Objective, utilities
 from consumer.domain.qtable import decay_of
 
 _LENGTH = 0.8
@@ -43,19 +44,21 @@ def correlation_of(log_widths: Sequence[float]) -> Correlation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
-    """Estimates mean rewards of candidates from their context and its parents.
+    """Estimates mean rewards of candidates, or what else counts, from their context and its parents.
 
     Args:
         ladders: Of all arms.
         half_life: As the rows were folded [rewards].
         are_alike: Whether neighbouring ladders are believed to earn alike, until rewards tell.
         sums_of: Which rewards count.
+        objective: What is to be earned.
     """
 
     ladders: Ladders
     half_life: float
     are_alike: bool = False
     sums_of: SumsOf = earned
+    objective: Objective = "profit"
     beliefs: tuple[Belief, Belief] = (NARROW, WIDE)
     _correlations: dict[tuple[str, ...], Correlation] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -88,13 +91,24 @@ class Estimator:
             likely = alike(evidence, narrow, ahead, correlation)
         else:
             likely = apart(evidence, narrow, ahead)
-        return mixed(evidence, (likely, apart(evidence, wide, ahead)))
+        return utilities(
+            mixed(evidence, (likely, apart(evidence, wide, ahead))),
+            self.objective,
+            deviations=evidence.deviations,
+            downsides=evidence.downsides,
+        )
+
+    @property
+    def measure(self) -> str:
+        """What estimates are called where people read them."""
+        return MEASURES[self.objective]
 
     def parameters(self) -> Mapping[str, float | str]:
         """Give all that changes its estimates, besides the profiles."""
         return {
             "half_life": self.half_life,
             "are_alike": self.are_alike,
+            "objective": self.objective,
             "beliefs": repr(self.beliefs),
             "length": _LENGTH,
             "alone": _ALONE,

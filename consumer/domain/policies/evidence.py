@@ -26,10 +26,12 @@ class Ladders:
 
     Args:
         variance: Of a reward, by id [R^2], above 0.
+        loss_variance: Mean square of a loss, a gain counting as 0, by id [R^2], above 0.
         log_width: Logarithm of the mean target, by id [log ATR].
     """
 
     variance: Mapping[str, float]
+    loss_variance: Mapping[str, float]
     log_width: Mapping[str, float]
 
     @classmethod
@@ -41,22 +43,31 @@ class Ladders:
             + p.r_tp3 * p.partial_close_tp3
             for name, p in profiles.items()
         }
+        variance = {
+            # twice: a variance is in the unit's square
+            name: in_unit(in_unit(_WALK_SHARE * p.r_sl * target, unit, p.r_sl), unit, p.r_sl)
+            for (name, target), p in zip(targets.items(), profiles.values(), strict=True)
+        }
         return cls(
+            variance,
+            # a walk without drift ends at its stop in target / (stop + target) of all cases
             {
-                # twice: a variance is in the unit's square
-                name: in_unit(in_unit(_WALK_SHARE * p.r_sl * target, unit, p.r_sl), unit, p.r_sl)
+                name: variance[name] * p.r_sl / (p.r_sl + target)
                 for (name, target), p in zip(targets.items(), profiles.values(), strict=True)
             },
             {name: log(target) for name, target in targets.items()},
         )
 
 
-SumsOf = Callable[[ArmStats], tuple[int, float, float, float]]
-"""Takes an arm's count of rewards, their sum [R], that of their squares, and the recent sum [R]."""
+SumsOf = Callable[[ArmStats], tuple[int, float, float, float, float]]
+"""Takes an arm's count of rewards, their sum [R], that of their squares and of the losses' squares
+[R^2], and the recent sum [R]."""
 
-earned: SumsOf = attrgetter("count", "total_r", "sum_squares", "recent_r")
+earned: SumsOf = attrgetter("count", "total_r", "sum_squares", "loss_squares", "recent_r")
 """What was really earned."""
-on_paper: SumsOf = attrgetter("paper_count", "paper_r", "paper_squares", "recent_paper_r")
+on_paper: SumsOf = attrgetter(
+    "paper_count", "paper_r", "paper_squares", "paper_loss_squares", "recent_paper_r"
+)
 """What would have been earned, whoever was chosen."""
 
 
@@ -69,6 +80,8 @@ class Evidence(NamedTuple):
 
     deviations: list[float]
     """Of one reward [R], above 0."""
+    downsides: list[float]
+    """The same of losses alone, gains counting as 0 [R]."""
     weights: list[list[float]]
     """By row, the widest first: rewards [1], older ones in part."""
     means: list[list[float]]
@@ -94,16 +107,21 @@ def gather(
     Returns:
         None when no arm has a reward in the widest row.
     """
-    deviations = []
+    deviations, downsides = [], []
     is_empty = True
     for arm in arms:
-        count, total, squares, _ = sums_of(rows[0].get(arm, NO_REWARDS))
-        variance = ladders.variance[arm]
+        count, total, squares, loss_squares, _ = sums_of(rows[0].get(arm, NO_REWARDS))
+        variance, loss_variance = ladders.variance[arm], ladders.loss_variance[arm]
         if count:
             is_empty = False
             spread = max(0.0, squares - total * total / count)
             variance = (_PRIOR_REWARDS * variance + spread) / (_PRIOR_REWARDS + count - 1)
+            # a correction may leave a little less than nothing
+            loss_variance = (_PRIOR_REWARDS * loss_variance + max(0.0, loss_squares)) / (
+                _PRIOR_REWARDS + count
+            )
         deviations.append(sqrt(variance))
+        downsides.append(sqrt(loss_variance))
     if is_empty:
         return None
     weights, means = [], []
@@ -111,10 +129,10 @@ def gather(
         weight, mean = [], []
         for arm, deviation in zip(arms, deviations, strict=True):
             stats = row.get(arm)
-            count, _, _, recent = sums_of(NO_REWARDS if stats is None else stats)
+            count, _, _, _, recent = sums_of(NO_REWARDS if stats is None else stats)
             n = recent_count(count, decay) if count else 0.0
             weight.append(n)
             mean.append(recent / (n * deviation) if n else 0.0)
         weights.append(weight)
         means.append(mean)
-    return Evidence(deviations, weights, means)
+    return Evidence(deviations, downsides, weights, means)

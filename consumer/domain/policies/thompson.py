@@ -88,8 +88,8 @@ class Thompson:
             arm = candidates[best]
             mode = Mode.EXPLOIT if shares[best] >= max(shares) else Mode.EXPLORE
             reasoning = (
-                f"Thompson: the best with probability {shares[best]:.2f}, mean "
-                f"{found.means[best]:.3f} of {situation.row.get(arm, NO_REWARDS).count} rewards, "
+                f"Thompson: the best with probability {shares[best]:.2f}, "
+                f"{self.estimator.measure} {found.means[best]:.3f} of {situation.row.get(arm, NO_REWARDS).count} rewards, "
                 f"prior {found.prior_means[best]:.3f} from {situation.regime}"
             )
         confidence = arm_confidence(situation.row.get(arm, NO_REWARDS).count)

@@ -59,7 +59,8 @@ class Ucb:
             mode = Mode.EXPLOIT if means[best] >= max(means) else Mode.EXPLORE
             count = situation.row.get(candidates[best], NO_REWARDS).count
             reasoning = (
-                f"UCB: bound {bounds[best]:.3f}, mean {means[best]:.3f} of {count} rewards, "
+                f"UCB: bound {bounds[best]:.3f}, {self.estimator.measure} {means[best]:.3f} of "
+                f"{count} rewards, "
                 f"prior {found.prior_means[best]:.3f} from {situation.regime}"
             )
         propensities = dict.fromkeys(candidates, 0.0)
