@@ -278,3 +278,8 @@ class PartitionServing:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._opened.written()
+
+    def drop(self) -> None:
+        """Let go of the state; see PartitionWork."""
+        self.state.clear()
+        self._step = Step()

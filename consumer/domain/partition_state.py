@@ -169,6 +169,21 @@ class PartitionState:
         """By account; of those whose trades had paths."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
 
+    def clear(self) -> None:
+        """Forget everything, where the object itself cannot be let go of; it is of no use then."""
+        for kept in (
+            self.rows,
+            self.parents,
+            self.open,
+            self.closed,
+            self.decision_ids,
+            self.trades,
+            self.calibrations,
+            self._open_by_symbol,
+        ):
+            kept.clear()
+        self.changes = Changes()
+
     # Decisions
 
     def row(self, context: ContextKey) -> Row:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -25,7 +25,7 @@ _CUT_OFF_S = 0.5
 _CONNECTIONS = ("_client", "client")
 _PARTS = ("_coordinator", "_fetcher", "_sender", "_message_accumulator", *_CONNECTIONS)
 """Of a consumer and of a producer: no public name of theirs ends their tasks one by one. The pinned
-version is tested for these (tests/integration/test_clients.py)."""
+version is tested for these (tests/e2e/test_stops.py)."""
 _NOT_ALLOWED = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -85,11 +85,17 @@ async def _cut_off(client: Any, stopping: asyncio.Future[None]) -> None:
     running = {task for task in asyncio.all_tasks() if id(_of_whom(task)) in parts}
     for task in (stopping, *running):
         task.cancel()
-    await asyncio.wait({stopping, *running}, timeout=_CUT_OFF_S)
+    await _settled(stopping, *running)
     for name in _CONNECTIONS:
         if (connections := getattr(client, name, None)) is not None:
-            closing = asyncio.ensure_future(connections.close())
-            await asyncio.wait({closing}, timeout=_CUT_OFF_S)
+            await _settled(connections.close())
+
+
+async def _settled(*ends: Awaitable[Any]) -> None:
+    """Wait for what is being ended, but not for ever; how it ends no longer matters."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CUT_OFF_S):
+            await asyncio.gather(*ends, return_exceptions=True)
 
 
 def _of_whom(task: asyncio.Task[Any]) -> object:

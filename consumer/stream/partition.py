@@ -65,6 +65,9 @@ class PartitionWork(Protocol):
     async def close(self, timeout_s: float) -> None:
         """Finish what is worth finishing; the partition is given up."""
 
+    def drop(self) -> None:
+        """Let go of all that is kept in memory; nothing else is called after it."""
+
 
 def _size(record: ConsumerRecord) -> int:
     """Give what a record takes [bytes]; the sizes are -1 where there is nothing."""
@@ -124,16 +127,26 @@ class Partition:
             trades_offset: Up to which offset the group has worked off closed trades.
             first_trade: The oldest closed trade that is still there.
         """
-        trades_offset = max(await self._work.open(trades_offset), first_trade)
-        background = asyncio.create_task(self._work.background())
         try:
-            await self._work.settle()
-            self._begin({self.signals: signals_offset, self.trades: trades_offset})
-            await background  # never returns by itself: raises why it ended
+            trades_offset = max(await self._work.open(trades_offset), first_trade)
+            background = asyncio.create_task(self._work.background())
+            try:
+                await self._work.settle()
+                self._begin({self.signals: signals_offset, self.trades: trades_offset})
+                await background  # never returns by itself: raises why it ended
+            finally:
+                self.is_open = False
+                background.cancel()
+                await asyncio.wait({background})
         finally:
-            self.is_open = False
-            background.cancel()
-            await asyncio.wait({background})
+            self._drop()
+
+    def _drop(self) -> None:
+        # a failed session leaves circles of clients, tasks and errors, which the collector may not
+        # look at for hours: what hangs on them must be little
+        for inbox in self._inboxes.values():
+            inbox.clear()
+        self._work.drop()
 
     def _begin(self, starts: dict[TopicPartition, int]) -> None:
         self.is_open = True

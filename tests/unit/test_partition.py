@@ -1,5 +1,6 @@
 """What waits in a worker's memory, and what goes into one transaction, is bounded."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from consumer.errors import FencedError
 from consumer.stream.partition import InputTopics, Partition
 from consumer.stream.transaction import Batch
 
@@ -36,9 +38,13 @@ class Work:
 
     accepts_trades: bool = True
     accepts_signals: bool = True
+    is_dropped: bool = False
+    ends: bool = False
+    """Whether its background ends by itself."""
 
     def __post_init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
+        self.has_begun = asyncio.Event()
 
     async def open(self, trades_offset: int) -> int:
         return trades_offset
@@ -53,13 +59,19 @@ class Work:
         pass
 
     async def background(self) -> None:
-        pass
+        self.has_begun.set()
+        if self.ends:
+            raise FencedError("somebody else writes")
+        await asyncio.Event().wait()
 
     async def settle(self) -> None:
         pass
 
     async def close(self, timeout_s: float) -> None:
         pass
+
+    def drop(self) -> None:
+        self.is_dropped = True
 
 
 class Bench:
@@ -173,3 +185,22 @@ def test_huge_trades_leave_room_for_a_signal() -> None:
     bench.partition.work_off(20, MEGABYTE // 4)
 
     assert bench.work.steps == [(1, 1)]
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["cancelled", "fenced"])
+async def test_what_ends_is_let_go_of_at_once(ends: bool) -> None:
+    """Whoever still holds the partition must not hold all that it remembered, nor work it off."""
+    bench = Bench()
+    bench.work.ends = ends
+    life = asyncio.create_task(bench.partition.run(0, 0, 0))
+    bench.receive(SIGNALS, 3)
+    await bench.work.has_begun.wait()
+
+    if not ends:
+        life.cancel()
+    with pytest.raises(FencedError if ends else asyncio.CancelledError):
+        await life
+
+    assert bench.work.is_dropped
+    assert bench.partition.waiting(SIGNALS) == 0
+    assert not bench.partition.has_work

@@ -935,3 +935,18 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
 
 def test_position_starts_at_the_logs_beginning() -> None:
     assert a_state().position == Position(0, 0)
+
+
+def test_a_state_that_is_cleared_holds_nothing() -> None:
+    state = a_state()
+    for number in range(4):
+        open_up(state, f"d{number}", atr=2.0)
+    close(state, "t1", decision_id="d1", realized_r=1.0)
+
+    state.clear()
+
+    stored = state.stored()
+    assert not any((stored.rows, stored.parents, stored.open, stored.closed, stored.trades))
+    assert not stored.decision_ids
+    assert not list(state.active)
+    assert not len(state.changes)
