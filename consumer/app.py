@@ -159,6 +159,7 @@ class Worker:
         ends = LogReader(settings.connection, ())
         shared = Shared(
             connection=settings.connection,
+            signals_topic=settings.kafka_signals_topic,
             trades_topic=settings.kafka_trade_closed_topic,
             decisions_topic=settings.kafka_decisions_topic,
             dead_letters_topic=settings.kafka_dead_letters_topic,
@@ -173,6 +174,7 @@ class Worker:
             throttle=self._throttle,
             max_staleness_s=settings.meta_strategy_max_staleness_s,
             snapshot=self._snapshot(view),
+            is_atomic=settings.kafka_processing_guarantee == "exactly_once",
         )
         serving = asyncio.create_task(self._sessions(shared, stop))
         watching = {

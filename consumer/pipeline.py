@@ -97,6 +97,7 @@ class Pipeline:
         if decision is None:
             step.repeated.append(record)
             return
+        state.answer(record.offset)
         step.decided.append(decision)
         step.decisions.append(self._encoder.encode(decision, record))
 

@@ -7,12 +7,13 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.decide import decision_id_of
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import learn
 from consumer.pipeline import decoded_trade
 from consumer.stream.log_reader import LogReader
-from consumer.wire import LoggedDecision, decode_logged_decision
+from consumer.wire import LoggedDecision, decode_logged_decision, decode_signal
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ async def catch_up(
     decisions_log: TopicPartition,
     trades_log: TopicPartition,
     *,
+    signals_log: TopicPartition,
     trades_offset: int | None,
     ends: LogReader | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -93,6 +95,8 @@ async def catch_up(
         reader: Assigned to both logs.
         decisions_log: Folded to its end.
         trades_log: Folded to `trades_offset`, or as far as a decision has seen it.
+        signals_log: What the decisions answer; those of another one, before a migration, count all the
+            same.
         trades_offset: Where the group goes on; None: to its end.
         ends: Asked where the logs begin and end; `reader` itself when None.
         on_progress: Told how many records were folded.
@@ -144,9 +148,47 @@ async def catch_up(
             # a decision may have seen an offset that holds no record
             seen = max(seen, min(decision.table_offset, last_trade))
             state.admit(decision.remembered, is_exploration=decision.is_exploration)
+            if decision.source is not None and decision.source[:2] == signals_log:
+                state.answer(decision.source[2])
             found.decisions += 1
         else:
             continue
         on_progress(1)
     state.position = Position(last_decision, max(seen, state.position.trades))
     return found
+
+
+async def first_undecided(
+    state: PartitionState, reader: LogReader, signals_log: TopicPartition, committed: int
+) -> int:
+    """Give the offset of the first signal to be decided, whatever the group says.
+
+    Decisions and the group's offset are committed together; but what a coordinator tells of the
+    offset may be older. One that came back, or took over from another, answers from what it holds as
+    committed, which may lag what it acknowledged. Ids of decided signals tell a repeat as far back as
+    they are remembered; the newest decision tells it for good.
+
+    Args:
+        state: Up to date with the decisions.
+        reader: Assigned to the log.
+        signals_log: What is to be decided.
+        committed: Where the group goes on.
+
+    Returns:
+        At least `committed`.
+
+    Raises:
+        TransientError: Kafka did not answer.
+    """
+    newest = state.totals.answered - 1
+    if newest < committed:
+        return committed
+    async for record in reader.read(signals_log, newest, newest + 1):
+        try:
+            signal = decode_signal(record)
+        except BadMessageError:
+            break
+        account = signal.account or DEFAULT_ACCOUNT
+        if state.knows_decision(account, decision_id_of(account, signal.signal_id)):
+            return newest + 1
+    return committed  # the topic was made anew, or the signal deleted: there is only the group

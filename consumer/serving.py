@@ -19,7 +19,7 @@ from consumer.domain.partition_state import FoldSettings, PartitionState, Positi
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
 from consumer.ports import Clock, View
-from consumer.rebuild import CatchUp, catch_up
+from consumer.rebuild import CatchUp, catch_up, first_undecided
 from consumer.store.snapshot import Snapshot
 from consumer.store.view_sync import ViewSync
 from consumer.stream.log_reader import LogReader
@@ -37,6 +37,7 @@ class Shared:
     """What all partitions of a worker have in common."""
 
     connection: KafkaConnection
+    signals_topic: str
     trades_topic: str
     decisions_topic: str
     dead_letters_topic: str
@@ -53,6 +54,8 @@ class Shared:
     max_staleness_s: float
     snapshot: Snapshot | None
     """Restored where the view is empty."""
+    is_atomic: bool
+    """Whether decisions and offsets are committed together."""
 
 
 def _note_rewind(shared: Shared, number: int) -> None:
@@ -80,21 +83,26 @@ class PartitionServing:
 
     # Opening
 
-    async def open(self, trades_offset: int) -> int:
+    async def open(self, signals_offset: int, trades_offset: int) -> tuple[int, int]:
         """Load the state and fold what the logs hold past it; see PartitionWork."""
         shared = self._shared
         since = await self._load()
         decisions_log = TopicPartition(shared.decisions_topic, self._number)
         trades_log = TopicPartition(shared.trades_topic, self._number)
-        async with LogReader(shared.connection, [decisions_log, trades_log]) as reader:
+        signals_log = TopicPartition(shared.signals_topic, self._number)
+        logs = [signals_log, decisions_log, trades_log]
+        async with LogReader(shared.connection, logs) as reader:
             found = await catch_up(
                 self.state,
                 reader,
                 decisions_log,
                 trades_log,
+                signals_log=signals_log,
                 trades_offset=trades_offset,
                 ends=shared.ends,
             )
+            if shared.is_atomic:
+                signals_offset = await self._first_undecided(reader, signals_log, signals_offset)
         self._report(found)
         self._late = found
         self.sync = ViewSync(
@@ -107,8 +115,21 @@ class PartitionServing:
             on_rewind=partial(_note_rewind, shared, self._number),
         )
         if found.refused:  # a decision saw trades behind the group's offset: they are folded now
-            return self.state.position.trades
-        return trades_offset
+            return signals_offset, self.state.position.trades
+        return signals_offset, trades_offset
+
+    async def _first_undecided(
+        self, reader: LogReader, signals_log: TopicPartition, committed: int
+    ) -> int:
+        found = await first_undecided(self.state, reader, signals_log, committed)
+        if found > committed:
+            self._shared.logger.warning(
+                "the group's offset is behind the decisions: signals that have one are passed over",
+                partition=self._number,
+                group_offset=committed,
+                first_undecided=found,
+            )
+        return found
 
     async def _load(self) -> Position | None:
         shared = self._shared

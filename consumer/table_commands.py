@@ -149,6 +149,7 @@ async def rebuild_table(
                     reader,
                     decisions_log,
                     trades_log,
+                    signals_log=TopicPartition(settings.kafka_signals_topic, number),
                     trades_offset=committed.get(trades_log),
                     on_progress=on_progress,
                 )

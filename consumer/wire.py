@@ -272,6 +272,12 @@ class _LoggedTpsl(Message):
     atr_mult_sl: Annotated[float, Field(gt=0.0)]
 
 
+class _LoggedSource(Message):
+    topic: str
+    partition: int
+    offset: Annotated[int, Field(ge=0)]
+
+
 class _Logged(Message):
     """What the fold needs of a record of `strategy-decisions`; checked like any input."""
 
@@ -285,6 +291,7 @@ class _Logged(Message):
     is_exploration: bool
     table_offset: Annotated[int, Field(ge=0)]
     tpsl: _LoggedTpsl
+    source: _LoggedSource | None = None
 
 
 class LoggedDecision(NamedTuple):
@@ -293,6 +300,8 @@ class LoggedDecision(NamedTuple):
     remembered: OpenDecision
     table_offset: int
     is_exploration: bool
+    source: tuple[str, int, int] | None = None
+    """Topic, partition and offset of its signal."""
 
 
 def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDecision | None:
@@ -313,7 +322,13 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         logged.tpsl.atr_mult_sl,
         timestamp_ms,
     )
-    return LoggedDecision(remembered, logged.table_offset, logged.is_exploration)
+    source = logged.source
+    return LoggedDecision(
+        remembered,
+        logged.table_offset,
+        logged.is_exploration,
+        None if source is None else (source.topic, source.partition, source.offset),
+    )
 
 
 def with_table_offset(value: bytes, table_offset: int) -> bytes:

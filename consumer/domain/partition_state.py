@@ -75,6 +75,8 @@ class Totals:
     rewards: int = 0
     sequence: int = 0
     """Numbers what is remembered, so that a stored state knows its order again."""
+    answered: int = 0
+    """Offset behind the newest signal that has a decision."""
 
     def next_sequence(self) -> int:
         """Give the next number."""
@@ -224,6 +226,10 @@ class PartitionState:
         for group in (self.open, self.closed):
             while group and self._is_over(first := next(iter(group.values())), decision):
                 self._forget(first)
+
+    def answer(self, signal_offset: int) -> None:
+        """Take note of the offset whose signal a decision answers."""
+        self.totals.answered = max(self.totals.answered, signal_offset + 1)
 
     def _is_over(self, old: OpenDecision, newest: OpenDecision) -> bool:
         return newest.timestamp_ms - old.timestamp_ms > self.settings.decision_ttl_ms

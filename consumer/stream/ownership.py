@@ -17,10 +17,11 @@ from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.clients import admin_client
+from consumer.stream.clients import admin_client, stop_within
 
 _ASK_TIMEOUT_S = 10.0
 _SHUT_OUT_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 2.0
 TRANSACTION_TIMEOUT_MS = 20_000
 """Above the longest commit, so that no fate is decided behind a worker's back [ms]."""
 
@@ -102,4 +103,4 @@ async def _shut_out(connection: KafkaConnection, owner: str) -> None:
     except (KafkaError, TimeoutError, OSError) as error:
         raise TransientError(f"{owner} is not shut out: {error or type(error).__name__}") from error
     finally:
-        await producer.stop()
+        await stop_within(producer, _STOP_TIMEOUT_S)

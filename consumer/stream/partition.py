@@ -30,14 +30,15 @@ class InputTopics:
 class PartitionWork(Protocol):
     """What is done with a partition's records; used by one task."""
 
-    async def open(self, trades_offset: int) -> int:
+    async def open(self, signals_offset: int, trades_offset: int) -> tuple[int, int]:
         """Bring the state up to date.
 
         Args:
-            trades_offset: Up to which offset the group has worked off closed trades.
+            signals_offset: Up to which offset the group has worked off signals.
+            trades_offset: The same of closed trades.
 
         Returns:
-            The offset from which closed trades are to be read.
+            The offsets from which signals and closed trades are to be read.
         """
 
     @property
@@ -128,7 +129,8 @@ class Partition:
             first_trade: The oldest closed trade that is still there.
         """
         try:
-            trades_offset = max(await self._work.open(trades_offset), first_trade)
+            signals_offset, trades_offset = await self._work.open(signals_offset, trades_offset)
+            trades_offset = max(trades_offset, first_trade)
             background = asyncio.create_task(self._work.background())
             try:
                 await self._work.settle()

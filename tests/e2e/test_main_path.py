@@ -3,9 +3,11 @@
 import json
 import math
 from collections import Counter
+from signal import SIGTERM
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.e2e.conftest import Deploy
 from tests.support.builders import make_signal
@@ -263,3 +265,65 @@ async def test_an_operator_reads_a_context_with_hgetall(deploy: Deploy) -> None:
         for k in await deployment.all_keys()
     )
     assert json.loads(json.dumps(found)) == found
+
+
+# What the group says of offsets
+
+
+async def put_group_back(deployment: Deployment, offset: int) -> None:
+    """Let the group say what it said long ago, as a coordinator that has not caught up does."""
+    signals_log = TopicPartition(deployment.topics.signals, 0)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=deployment.stack.bootstrap_servers,
+        group_id=deployment.group,
+        enable_auto_commit=False,
+    )
+    await consumer.start()
+    try:
+        consumer.assign([signals_log])
+        await consumer.commit({signals_log: offset})
+    finally:
+        await consumer.stop()
+
+
+async def test_an_offset_of_long_ago_makes_no_second_decision(deploy: Deploy) -> None:
+    """Ids are remembered for a while only; the newest decision tells how far signals are answered."""
+    deployment = await deploy(partitions=1, META_STRATEGY_DEDUPE_WINDOW="3")
+    sent = list(signals(40, seed=71))
+    first = await deployment.started()
+    await deployment.send_signals(*map(keyed, sent[:30]))
+    await deployment.settled()
+    first.signal(SIGTERM)
+    assert await first.wait(10.0) == 0
+
+    await put_group_back(deployment, 4)
+    second = await deployment.started()
+    await deployment.send_signals(*map(keyed, sent[30:]))
+    await deployment.settled()
+
+    found = Counter(content(r)["signal_id"] for r in await deployment.decisions())
+    assert found == Counter(s["signal_id"] for s in sent)
+    assert "the group's offset is behind the decisions" in second.text()
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_where_the_group_says(
+    deploy: Deploy,
+) -> None:
+    """Its offsets begin again: those of the decisions say nothing of them."""
+    deployment = await deploy(partitions=1)
+    sent = list(signals(50, seed=72))
+    first = await deployment.started()
+    await deployment.send_signals(*map(keyed, sent[:20]))
+    await deployment.settled()
+    first.signal(SIGTERM)
+    assert await first.wait(10.0) == 0
+
+    await deployment.kafka.remove(deployment.topics.signals)
+    await deployment.kafka.create(deployment.topics.signals, 1)
+    await deployment.send_signals(*map(keyed, sent[20:]))
+    await deployment.started(KAFKA_GROUP_ID=f"{deployment.group}-anew")
+
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        await tail.count(len(sent))
+    found = Counter(content(r)["signal_id"] for r in await deployment.decisions())
+    assert found == Counter(s["signal_id"] for s in sent)

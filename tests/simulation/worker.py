@@ -205,6 +205,7 @@ class SimulatedWorker(app.Worker):
         self._commits = 0
         self._shared = Shared(
             connection=self._settings.connection,
+            signals_topic=SIGNALS,
             trades_topic=TRADES,
             decisions_topic=DECISIONS,
             dead_letters_topic=DEAD_LETTERS,
@@ -219,6 +220,7 @@ class SimulatedWorker(app.Worker):
             throttle=self._throttle,
             max_staleness_s=settings.meta_strategy_max_staleness_s,
             snapshot=None,
+            is_atomic=True,
         )
         self.main = cluster.loop.spawn(self.process, self._live())
 

@@ -156,6 +156,15 @@ class KafkaIo:
 
         await eventually(is_there, what=f"topic {name}")
 
+    async def remove(self, name: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        await self.admin.delete_topics([name])
+
+        async def is_gone() -> bool:
+            return await self.partitions(name) == 0
+
+        await eventually(is_gone, what=f"the end of topic {name}")
+
     async def partitions(self, name: str) -> int:
         """Count the partitions of a topic; 0 when it is not there."""
         (found,) = await self.admin.describe_topics([name])

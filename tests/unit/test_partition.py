@@ -46,8 +46,8 @@ class Work:
         self.steps: list[tuple[int, int]] = []
         self.has_begun = asyncio.Event()
 
-    async def open(self, trades_offset: int) -> int:
-        return trades_offset
+    async def open(self, signals_offset: int, trades_offset: int) -> tuple[int, int]:
+        return signals_offset, trades_offset
 
     def step(
         self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
