@@ -139,7 +139,7 @@ class Fold:
             arm.loss_count += reward < 0
             arm.total_r += reward
             arm.sum_squares += reward * reward
-            arm.loss_squares += min(reward, 0.0) ** 2
+            arm.loss_squares += reward * reward if reward < 0 else 0.0
             arm.recent_r = DECAY * arm.recent_r + reward
             ordinal = arm.count
             self.learned += 1
@@ -171,7 +171,7 @@ class Fold:
         arm.loss_count += (new < 0) - (old < 0)
         arm.total_r += new - old
         arm.sum_squares += new * new - old * old
-        arm.loss_squares += min(new, 0.0) ** 2 - min(old, 0.0) ** 2
+        arm.loss_squares += (new * new if new < 0 else 0.0) - (old * old if old < 0 else 0.0)
         arm.recent_r += DECAY ** (arm.count - known.ordinal) * (new - old)
         self.revised.add(f"{known.context}:{known.strategy}")
 

@@ -164,6 +164,8 @@ async def test_a_batch_of_countless_empty_records_does_not_fill_the_memory(
     """Each one a dead letter; they are unpacked as they are worked off."""
     deployment = await deploy(partitions=1)
     worker = await deployment.started()
+    # the batch claims to be of 1970: the broker would delete it at its next look
+    await set_config(deployment, deployment.topics.signals, "retention.ms", "-1")
     count = 100_000
     packed = raw_batch([(None, b"", [])] * count, compression=GZIP)
     assert len(packed) < MEGABYTE

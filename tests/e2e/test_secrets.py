@@ -69,7 +69,8 @@ def poison() -> Iterator[tuple[str, Out]]:
         {"closed_at": PAYLOAD},
         {"close_reason": PAYLOAD},
         {"regime": PAYLOAD},
-        {"strategy": PAYLOAD, "regime": "trend_up"},
+        # of no decision: one that another test left open would take it
+        {"strategy": PAYLOAD, "regime": "trend_up", "decision_id": "none"},
         {"decision_id": PAYLOAD},
         {"trade_id": PAYLOAD, "revision": 3},
         {"exits": [{"price": PAYLOAD, "fraction": 1}]},

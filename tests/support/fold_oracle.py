@@ -197,7 +197,7 @@ class Partition:
             arm.loss_count += reward < 0
             arm.total_r += reward
             arm.sum_squares += reward * reward
-            arm.loss_squares += min(reward, 0.0) ** 2
+            arm.loss_squares += reward * reward if reward < 0 else 0.0
             arm.recent_r = self.decay * arm.recent_r + reward
             ordinal = arm.count
             self._learn_path(trade, context, atr)
@@ -234,7 +234,7 @@ class Partition:
             arm.paper_count += 1
             arm.paper_r += reward
             arm.paper_squares += reward * reward
-            arm.paper_loss_squares += min(reward, 0.0) ** 2
+            arm.paper_loss_squares += reward * reward if reward < 0 else 0.0
             arm.recent_paper_r = self.decay * arm.recent_paper_r + reward
 
     def _decision_of(
@@ -281,7 +281,7 @@ class Partition:
         arm.loss_count += (new < 0) - (old < 0)
         arm.total_r += new - old
         arm.sum_squares += new * new - old * old
-        arm.loss_squares += min(new, 0.0) ** 2 - min(old, 0.0) ** 2
+        arm.loss_squares += (new * new if new < 0 else 0.0) - (old * old if old < 0 else 0.0)
         arm.recent_r += self.decay**later * (new - old)
         self.revised.add(f"{known.context}:{known.strategy}")
 
