@@ -1,11 +1,16 @@
 """Settings of the test run, and the order of its tests."""
 
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+from tests.support.session import CommonServers
 
 # the same examples in every run: a red build is a bug, never bad luck
 settings.register_profile(
@@ -16,6 +21,9 @@ settings.register_profile(
     phases=[phase for phase in Phase if phase is not Phase.explain],  # minutes for a long example
 )
 settings.load_profile("unit")
+
+_SERVERS = pytest.StashKey[CommonServers]()
+_PLACE = pytest.StashKey[Path]()
 
 SHARED_SERVERS = {
     "test_access": "secured",
@@ -39,6 +47,24 @@ class _ByServers(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return SHARED_SERVERS.get(Path(nodeid.split("::", maxsplit=1)[0]).stem, nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a process where the servers of the run are asked for."""
+    stash = node.config.stash
+    if _SERVERS not in stash:
+        stash[_PLACE] = Path(tempfile.mkdtemp(prefix="meta-strategy-tests-"))
+        stash[_SERVERS] = CommonServers(stash[_PLACE])
+        stash[_SERVERS].start()
+    node.workerinput["servers"] = str(stash[_PLACE])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the servers of the run."""
+    if _SERVERS in config.stash:
+        config.stash[_SERVERS].end()
+        shutil.rmtree(config.stash[_PLACE])
 
 
 @pytest.hookimpl(optionalhook=True)

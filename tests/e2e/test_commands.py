@@ -401,20 +401,3 @@ async def test_doctor_names_each_failing_thing(deploy: Deploy, kafka: KafkaIo) -
     assert any("redis" in line and "error" in line for line in no_redis)
     assert any(deployment.topics.trades in line and "error" in line for line in no_topics)
     assert any("alpha" in line and "error" in line for line in other_alpha)
-
-
-async def test_doctor_fails_on_a_redis_that_evicts(deploy: Deploy) -> None:
-    """It would delete parts of the table, and nothing else would."""
-    deployment = await deploy(partitions=1)
-    try:
-        await deployment.redis.config_set("maxmemory-policy", "allkeys-lru")
-
-        done = await deployment.run("doctor")
-        worker = await deployment.started()
-    finally:
-        await deployment.redis.config_set("maxmemory-policy", "noeviction")
-
-    assert done.code == 1
-    assert any("noeviction" in line and "error" in line for line in done.out.splitlines())
-    warnings = [line["event"] for line in worker.lines() if line["level"] == "warning"]
-    assert any("noeviction" in warning for warning in warnings)

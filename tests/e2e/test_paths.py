@@ -71,7 +71,7 @@ async def test_all_strategies_learn_from_each_path_once_whatever_fails(deploy: D
     assert metrics.value("meta_strategy_paths_total", outcome="refused") == 0
     assert metrics.value("meta_strategy_paths_trusted") == 1
 
-    await deployment.redis.flushall()
+    await deployment.redis.unlink(*await deployment.all_keys())
     await assert_folded(deployment)
 
     later = await decided(deployment, 20, seed=72)

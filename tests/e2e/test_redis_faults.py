@@ -239,3 +239,20 @@ async def test_a_worker_that_starts_without_redis_waits_for_it(deploy: Deploy) -
         await worker.until_metric(lambda m: m.value("meta_strategy_degraded") == 0)
         await deployment.send_signals(keyed(make_signal(signal_id="later")))
         assert content((await tail.count(2))[1])["degraded"] is False
+
+
+async def test_doctor_fails_on_a_redis_that_evicts(deploy: Deploy) -> None:
+    """It would delete parts of the table, and nothing else would."""
+    deployment = await deploy(partitions=1)
+    try:
+        await deployment.redis.config_set("maxmemory-policy", "allkeys-lru")
+
+        done = await deployment.run("doctor")
+        worker = await deployment.started()
+    finally:
+        await deployment.redis.config_set("maxmemory-policy", "noeviction")
+
+    assert done.code == 1
+    assert any("noeviction" in line and "error" in line for line in done.out.splitlines())
+    warnings = [line["event"] for line in worker.lines() if line["level"] == "warning"]
+    assert any("noeviction" in warning for warning in warnings)

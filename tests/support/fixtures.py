@@ -8,7 +8,8 @@ import pytest
 
 from consumer.local.stack import Stack
 from tests.support.kafka_io import KafkaIo
-from tests.support.servers import DEPLOYMENTS, Deployment, session_stack
+from tests.support.servers import DEPLOYMENTS, Deployment
+from tests.support.session import session_stack
 
 Deploy = Callable[..., Awaitable[Deployment]]
 
@@ -33,8 +34,10 @@ async def _deployments(
 
 
 @pytest.fixture(scope="session")
-async def stack() -> AsyncIterator[Stack]:
-    async with session_stack() as running:
+async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    told: dict[str, str] = getattr(request.config, "workerinput", {})
+    place = Path(told["servers"]) if "servers" in told else None
+    async with session_stack(place) as running:
         yield running
 
 

@@ -6,8 +6,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
-from consumer.local.stack import Stack, StackError, running_stack
+from consumer.local.stack import Stack
 from tests.support.kafka_io import KafkaIo, Out, eventually
 from tests.support.warm import warm_command
 
@@ -55,35 +55,6 @@ def is_same_view(
         if apart.pop("decisions") > 1 or any(apart.values()):
             return False
     return True
-
-
-# One stack for the whole session: the folders' fixtures share it by counting its users.
-
-
-class _Shared:
-    context: Any = None
-    stack: Stack | None = None
-    users = 0
-
-
-@asynccontextmanager
-async def session_stack() -> AsyncIterator[Stack]:
-    """Give the servers that the environment names; start the ones it does not name, once."""
-    if _Shared.stack is None:
-        context = running_stack()
-        try:
-            _Shared.stack = await context.__aenter__()
-        except StackError as error:
-            pytest.skip(f"no Kafka and Redis to test against: {error}")
-        _Shared.context = context
-    _Shared.users += 1
-    try:
-        yield _Shared.stack
-    finally:
-        _Shared.users -= 1
-        if _Shared.users == 0:
-            context, _Shared.stack, _Shared.context = _Shared.context, None, None
-            await context.__aexit__(None, None, None)
 
 
 class Finished(NamedTuple):
