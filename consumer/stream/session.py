@@ -19,7 +19,10 @@ from consumer.stream.transaction import AtLeastOnceSink, Sink, TransactionalSink
 _START_TIMEOUT_S = 30.0
 _SESSION_TIMEOUT_MS = 10_000
 _HEARTBEAT_MS = 2_000
-_REBALANCE_TIMEOUT_MS = 30_000
+_REBALANCE_TIMEOUT_MS = 10_000
+"""How long a rebalance waits for members that do not join: twice what giving partitions up takes here.
+After the loss of a coordinator these may be members that nobody is any more, and nothing else ends
+them; joining must outlast it, or each attempt would leave one more."""
 _POLL_MS = 1_000
 _LONGEST_READ_REST_S = 0.015
 """Between two answers of the broker while records come, else each record is a request: a quarter

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -177,11 +178,12 @@ class _ProducerSink:
             counts.append(count)
         # awaited before offsets are added: the broker refuses records of a transaction whose
         # offsets are being added at that moment, and the client would wait and send them again
+        results = iter(await asyncio.gather(*(future for futures in sent for future in futures)))
         ends: list[int | None] = []
         for batch, futures, count in zip(batches, sent, counts, strict=True):
-            results = await asyncio.gather(*futures)
-            is_one_partition = batch.partition is not None and results
-            ends.append(results[-1].offset + count if is_one_partition else None)
+            own = list(islice(results, len(futures)))
+            is_one_partition = batch.partition is not None and own
+            ends.append(own[-1].offset + count if is_one_partition else None)
         return ends
 
 

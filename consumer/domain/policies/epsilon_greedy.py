@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
+from functools import partial
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
+from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS, rewards_of
 from consumer.domain.strategies import cold_start_choice
 from schemas import Mode, StrategyID
@@ -50,6 +52,9 @@ class EpsilonGreedy:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "epsilon_greedy"
+    _kept: Kept[tuple[Choice, float]] = field(
+        default_factory=partial(Kept, leans_on_parents=False), init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         floor = self.base_epsilon if self.epsilon_min is None else self.epsilon_min
@@ -73,28 +78,40 @@ class EpsilonGreedy:
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates; the only randomness is `draws`."""
-        row, candidates = situation.row, situation.candidates
-        rewards = rewards_of(row)
-        greedy, mode, reasoning = self._greedy(situation, rewards)
-        epsilon = self.epsilon(rewards)
-        arm = greedy
-        if draws.random() < epsilon:
-            arm = candidates[int(draws.random() * len(candidates))]
-            mode = Mode.EXPLORE
-            reasoning = f"Exploration: epsilon={epsilon:.2f}, one of {len(candidates)} candidates"
+        cold_start = self._cold_start(situation)
+        greedy, epsilon = self._kept.get(situation, cold_start, self._unexplored)
+        if draws.random() >= epsilon:
+            return greedy
+        candidates = situation.candidates
+        arm = candidates[int(draws.random() * len(candidates))]
         return Choice(
             arm,
-            spread(candidates, greedy, epsilon),
+            greedy.propensities,
+            Mode.EXPLORE,
+            arm_confidence(situation.row.get(arm, NO_REWARDS).count),
+            f"Exploration: epsilon={epsilon:.2f}, one of {len(candidates)} candidates",
+        )
+
+    def _unexplored(self, situation: Situation, cold_start: str) -> tuple[Choice, float]:
+        """Give the choice where nothing is explored, and how often something is [1]."""
+        row, candidates = situation.row, situation.candidates
+        rewards = rewards_of(row)
+        arm, mode, reasoning = self._greedy(situation, rewards, cold_start)
+        epsilon = self.epsilon(rewards)
+        choice = Choice(
+            arm,
+            spread(candidates, arm, epsilon),
             mode,
             arm_confidence(row.get(arm, NO_REWARDS).count),
             reasoning,
         )
+        return choice, epsilon
 
-    def _greedy(self, situation: Situation, rewards: int) -> tuple[str, Mode, str]:
+    def _greedy(self, situation: Situation, rewards: int, cold_start: str) -> tuple[str, Mode, str]:
         row, candidates = situation.row, situation.candidates
         if rewards < self.min_samples:
             reason = f"Cold start: {rewards} of {self.min_samples} rewards in {situation.regime}"
-            return self._cold_start(situation), Mode.HEURISTIC, reason
+            return cold_start, Mode.HEURISTIC, reason
         best, best_stats = candidates[0], row.get(candidates[0], NO_REWARDS)
         for candidate in candidates[1:]:  # strictly better: ties go to the earlier one
             stats = row.get(candidate, NO_REWARDS)
@@ -106,7 +123,7 @@ class EpsilonGreedy:
                 f"Cold start: highest Q-value={best_stats.ema_reward:.3f} rests on "
                 f"{best_stats.count} rewards"
             )
-            return self._cold_start(situation), Mode.HEURISTIC, reason
+            return cold_start, Mode.HEURISTIC, reason
         return best, Mode.EXPLOIT, f"Exploitation: highest Q-value={best_stats.ema_reward:.3f}"
 
     def _cold_start(self, situation: Situation) -> str:
@@ -117,4 +134,4 @@ class EpsilonGreedy:
 
     def parameters(self) -> Mapping[str, float | str]:
         """Give all that changes its choices, for the policy's version."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}

@@ -16,17 +16,23 @@ class Kept(Generic[T]):
 
     Rows and candidates never change once made, so they are told by identity; what they name is held
     here, so that no other object comes to have it.
+
+    Args:
+        leans_on_parents: Whether results depend on the rows of the context's parents, too.
     """
 
-    __slots__ = ("_found",)
+    __slots__ = ("_found", "_leans_on_parents")
 
-    def __init__(self) -> None:
+    def __init__(self, *, leans_on_parents: bool = True) -> None:
+        self._leans_on_parents = leans_on_parents
         self._found: dict[tuple[int | str, ...], tuple[Situation, T]] = {}
 
     def get(self, situation: Situation, cold_start: str, make: Callable[[Situation, str], T]) -> T:
         """Give what `make` gives for a situation and its cold-start choice."""
         regime, _, row, candidates, (widest, parent), _ = situation
-        key = (id(row), id(parent), id(widest), id(candidates), cold_start, regime)
+        key: tuple[int | str, ...] = (id(row), id(candidates), cold_start, regime)
+        if self._leans_on_parents:
+            key += (id(parent), id(widest))
         found = self._found.get(key)
         if found is not None:
             return found[1]
