@@ -16,7 +16,8 @@ from consumer.stream.clients import stop_within
 from consumer.stream.partition import InputTopics, Partition, PartitionWork
 from consumer.stream.transaction import AtLeastOnceSink, Sink, TransactionalSink
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 20.0
+"""Longest join: a coordinator that just came back may lose what it was asked, and answers nothing."""
 _SESSION_TIMEOUT_MS = 10_000
 _HEARTBEAT_MS = 2_000
 _REBALANCE_TIMEOUT_MS = 10_000
