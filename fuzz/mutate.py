@@ -21,6 +21,10 @@ class Pairs(list[tuple[str, Any]]):
     """A JSON object as it is written: names in their order, twice if need be."""
 
 
+_MOST_NODES = 20_000
+"""Values of a tree that is made larger: far beyond what any limit lets through."""
+
+
 class Raw(bytes):
     """A value that is written as it is, JSON or not."""
 
@@ -43,6 +47,14 @@ def written(node: Any) -> bytes:
     if isinstance(node, str):  # quicker than `dumps`
         return encode_basestring(node).encode("utf-8", "surrogatepass")
     return json.dumps(node).encode()
+
+
+def _nodes(node: Any) -> int:
+    """Count the values of a tree."""
+    if isinstance(node, Raw) or not isinstance(node, list):
+        return 1
+    children = (child for _, child in node) if isinstance(node, Pairs) else node
+    return 1 + sum(map(_nodes, children))
 
 
 def seeds() -> list[Input]:
@@ -136,7 +148,9 @@ class Mutator:
             case 1:
                 copy.insert(place, copy[place])
             case 2:
-                copy = copy * rng.choice((2, 30, 501))
+                times = rng.choice((2, 30, 501))
+                # several of these, one within another, would be a gigabyte
+                copy = copy * min(times, max(1, _MOST_NODES // _nodes(copy)))
             case _:
                 copy[place] = self._spoiled(copy[place])
         return copy
