@@ -35,6 +35,7 @@ SHARED_SERVERS = {
     "test_redis_faults": "redis",
     "test_demo": "demo",
     "test_local_stack": "stack",
+    "test_view": "scripts",
 }
 """Modules with servers or scenarios of their own, by who shares them: one process runs each group, or
 they would be started once a process. The longest first."""

@@ -378,7 +378,7 @@ async def test_parts_that_no_decision_could_carry_stop_nothing(deploy: Deploy) -
     await send_raw(bootstrap, TopicPartition(deployment.topics.trades, 0), trades)
     await deployment.settled()
     # the state is folded from the logs anew, past all of it
-    await deployment.stack.redis.flush()
+    await deployment.redis.unlink(*await deployment.all_keys())
     for worker in deployment.workers:
         worker.kill()
     await deployment.started()
