@@ -35,17 +35,7 @@ LADDERS = Ladders.of_profiles(STRATEGY_PROFILES, "atr")
 DECAY = decay_of(HALF_LIFE)
 
 
-def policy(name: SharedPolicy) -> Policy:
-    return make_policy(
-        name,
-        STRATEGY_PROFILES,
-        unit="atr",
-        half_life=HALF_LIFE,
-        default_strategy="ultra_aggressive",
-    )
-
-
-def with_aim(name: SharedPolicy, objective: Objective) -> Policy:
+def policy(name: SharedPolicy, objective: Objective = "profit") -> Policy:
     return make_policy(
         name,
         STRATEGY_PROFILES,
@@ -345,7 +335,7 @@ def test_another_objective_has_another_best_strategy(
     known = row(SEEN)
     asked = situation(known, (known, known), candidates=(CALM, WILD, SKEWED))
 
-    choice = with_aim(name, objective).choose(asked, Random(1))
+    choice = policy(name, objective).choose(asked, Random(1))
 
     assert max(choice.propensities, key=choice.propensities.__getitem__) == best
     assert f" {MEASURES[objective]} " in choice.reasoning
@@ -355,9 +345,7 @@ def test_paper_serves_each_objective_as_well() -> None:
     known = row(SEEN, on_paper=True)
     asked = situation(known, (known, known), candidates=(CALM, WILD, SKEWED))
 
-    chosen = {
-        aim: with_aim("full_information", aim).choose(asked, Random(1)).arm for aim in MEASURES
-    }
+    chosen = {aim: policy("full_information", aim).choose(asked, Random(1)).arm for aim in MEASURES}
 
     assert chosen == {"profit": WILD, "sharpe": CALM, "drawdown": SKEWED}
 
@@ -384,7 +372,7 @@ def test_utilities_are_what_they_say(arms: list[tuple[float, float, float, float
 
 
 def test_the_objective_is_part_of_the_version() -> None:
-    told = {aim: with_aim("ucb", aim).parameters() for aim in MEASURES}
+    told = {aim: policy("ucb", aim).parameters() for aim in MEASURES}
 
     assert len({tuple(sorted(parameters.items())) for parameters in told.values()}) == 3
 

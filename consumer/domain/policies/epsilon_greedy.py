@@ -7,9 +7,9 @@ from functools import partial
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
+from consumer.domain.policies.cold_start import cold_start
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS, rewards_of
-from consumer.domain.strategies import cold_start_choice
 from schemas import Mode, StrategyID
 
 
@@ -78,8 +78,8 @@ class EpsilonGreedy:
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates; the only randomness is `draws`."""
-        cold_start = self._cold_start(situation)
-        greedy, epsilon = self._kept.get(situation, cold_start, self._unexplored)
+        cold_arm = cold_start(situation, self.default_strategy)
+        greedy, epsilon = self._kept.get(situation, cold_arm, self._unexplored)
         if draws.random() >= epsilon:
             return greedy
         candidates = situation.candidates
@@ -92,11 +92,11 @@ class EpsilonGreedy:
             f"Exploration: epsilon={epsilon:.2f}, one of {len(candidates)} candidates",
         )
 
-    def _unexplored(self, situation: Situation, cold_start: str) -> tuple[Choice, float]:
+    def _unexplored(self, situation: Situation, cold_arm: str) -> tuple[Choice, float]:
         """Give the choice where nothing is explored, and how often something is [1]."""
         row, candidates = situation.row, situation.candidates
         rewards = rewards_of(row)
-        arm, mode, reasoning = self._greedy(situation, rewards, cold_start)
+        arm, mode, reasoning = self._greedy(situation, rewards, cold_arm)
         epsilon = self.epsilon(rewards)
         choice = Choice(
             arm,
@@ -107,11 +107,11 @@ class EpsilonGreedy:
         )
         return choice, epsilon
 
-    def _greedy(self, situation: Situation, rewards: int, cold_start: str) -> tuple[str, Mode, str]:
+    def _greedy(self, situation: Situation, rewards: int, cold_arm: str) -> tuple[str, Mode, str]:
         row, candidates = situation.row, situation.candidates
         if rewards < self.min_samples:
             reason = f"Cold start: {rewards} of {self.min_samples} rewards in {situation.regime}"
-            return cold_start, Mode.HEURISTIC, reason
+            return cold_arm, Mode.HEURISTIC, reason
         best, best_stats = candidates[0], row.get(candidates[0], NO_REWARDS)
         for candidate in candidates[1:]:  # strictly better: ties go to the earlier one
             stats = row.get(candidate, NO_REWARDS)
@@ -123,14 +123,8 @@ class EpsilonGreedy:
                 f"Cold start: highest Q-value={best_stats.ema_reward:.3f} rests on "
                 f"{best_stats.count} rewards"
             )
-            return cold_start, Mode.HEURISTIC, reason
+            return cold_arm, Mode.HEURISTIC, reason
         return best, Mode.EXPLOIT, f"Exploitation: highest Q-value={best_stats.ema_reward:.3f}"
-
-    def _cold_start(self, situation: Situation) -> str:
-        arm = cold_start_choice(
-            situation.regime, situation.regime_confidence, self.default_strategy
-        )
-        return arm if arm in situation.candidates else situation.candidates[0]
 
     def parameters(self) -> Mapping[str, float | str]:
         """Give all that changes its choices, for the policy's version."""
