@@ -1,8 +1,11 @@
 """The end of a run: everything read back, and compared with the oracle."""
 
 import asyncio
+import gc
+import multiprocessing
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -71,7 +74,7 @@ async def judge(
     window: int,
     settings: Settings,
 ) -> Findings:
-    """Compare logs and table with the oracle; one partition after the other is in memory.
+    """Compare logs and table with the oracle; a partition for each core is in memory.
 
     Args:
         bootstrap_servers: Of the brokers.
@@ -81,21 +84,53 @@ async def judge(
         window: Ids, rewards and open decisions that are remembered.
         settings: The workers', for the replay.
     """
-    found = Findings()
     letters = await letters_of(bootstrap_servers, topics)
-    for number in range(PARTITIONS):
-        names = (topics.signals, topics.decisions, topics.trades)
-        logs = await read_logs(bootstrap_servers, [TopicPartition(n, number) for n in names])
-        signals, decisions, trades = (logs[name] for name in names)
-        fold = Fold(window=window, open_max=window)
-        judge_partition(number, signals, decisions, trades, letters, fold=fold, found=found)
-        compare_rows(number, prefix, fold, view, found)
-        found.replayed, differing = (
-            found.replayed + len(decisions),
-            replay(settings, signals, decisions, trades),
-        )
-        found.replays_differing += len(differing)
-        for text in differing[:3]:
-            found.note(text)
-        await asyncio.sleep(0)
+    loop, spawned = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
+    found = Findings()
+    # a process each, so that what one read is given back and every core is used
+    with ProcessPoolExecutor(mp_context=spawned, max_tasks_per_child=1) as processes:
+        parts = [
+            loop.run_in_executor(
+                processes,
+                _judge_one,
+                number,
+                bootstrap_servers,
+                topics,
+                {key: row for key, row in view.items() if key.startswith(f"{prefix}:{{{number}}}:")},
+                letters,
+                prefix,
+                window,
+                settings,
+            )
+            for number in range(PARTITIONS)
+        ]
+        for part in asyncio.as_completed(parts):
+            found.add(await part)
+    return found
+
+
+def _judge_one(
+    number: int,
+    bootstrap_servers: str,
+    topics: TopicNames,
+    view: View,
+    letters: Counter[tuple[str, int, int]],
+    prefix: str,
+    window: int,
+    settings: Settings,
+) -> Findings:
+    # millions of records that all stay: nothing to collect, and each look at them takes seconds
+    gc.disable()
+    found = Findings()
+    names = (topics.signals, topics.decisions, topics.trades)
+    logs = asyncio.run(read_logs(bootstrap_servers, [TopicPartition(n, number) for n in names]))
+    signals, decisions, trades = (logs[name] for name in names)
+    fold = Fold(window=window, open_max=window)
+    judge_partition(number, signals, decisions, trades, letters, fold=fold, found=found)
+    compare_rows(number, prefix, fold, view, found)
+    differing = replay(settings, signals, decisions, trades)
+    found.replayed += len(decisions)
+    found.replays_differing += len(differing)
+    for text in differing[:3]:
+        found.note(text)
     return found

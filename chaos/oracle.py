@@ -6,8 +6,8 @@ table as it was at their `table_offset`; the table is compared with Redis to the
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import orjson
 from aiokafka.structs import ConsumerRecord
@@ -48,6 +48,14 @@ class Findings:
         """Keep an example of a fault."""
         if len(self.examples) < 20:
             self.examples.append(text)
+
+    def add(self, other: Self) -> None:
+        """Add what was found in another partition."""
+        for each in fields(self):
+            if each.name != "examples":
+                setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for text in other.examples:
+            self.note(text)
 
 
 def judge_partition(
