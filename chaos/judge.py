@@ -96,7 +96,11 @@ async def judge(
                 number,
                 bootstrap_servers,
                 topics,
-                {key: row for key, row in view.items() if key.startswith(f"{prefix}:{{{number}}}:")},
+                {
+                    key: row
+                    for key, row in view.items()
+                    if key.startswith(f"{prefix}:{{{number}}}:")
+                },
                 letters,
                 prefix,
                 window,
