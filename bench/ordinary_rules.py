@@ -181,6 +181,7 @@ def decide(
                 "offset": record.offset,
             },
             "table_offset": table_offset,
+            "candles_offset": None,
             "degraded": False,
             "experiment": None,
             "variant": None,

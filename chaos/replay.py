@@ -6,7 +6,7 @@ import orjson
 from aiokafka.structs import ConsumerRecord
 
 from consumer.decide import Decider
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
 from consumer.learn import learn
 from consumer.pipeline import Pipeline, decoded_trade
 from consumer.settings import Settings
@@ -34,7 +34,7 @@ def replay(
             trade = trades[at]
             learn(state, decoded_trade(trade), offset=trade.offset, timestamp_ms=trade.timestamp)
             at += 1
-        state.position = Position(state.position.decisions, said["table_offset"])
+        state.position = state.position._replace(trades=said["table_offset"])
         source = by_offset[said["source"]["offset"]]
         step = pipeline.step(
             state, (), [source], now_ms=record.timestamp, degraded=said["degraded"]

@@ -71,8 +71,7 @@ def make_view(
         meta=Meta(
             settings.fold,
             partitions,
-            settings.kafka_trade_closed_topic,
-            settings.kafka_decisions_topic,
+            settings.topics,
         ),
         observe=observe,
     )
@@ -110,8 +109,6 @@ class Worker:
         settings, logger = self._settings, self._logger
         for warning in unknown_variables(os.environ):
             logger.warning(warning)
-        if settings.kafka_candles_topic:
-            logger.warning("KAFKA_CANDLES_TOPIC: candles are not read by this version")
         decider = settings.decider
         self._metrics.epsilon.set(settings.policy.epsilon(0))
         tables = WholeTable(settings)
@@ -159,10 +156,7 @@ class Worker:
         ends = LogReader(settings.connection, ())
         shared = Shared(
             connection=settings.connection,
-            signals_topic=settings.kafka_signals_topic,
-            trades_topic=settings.kafka_trade_closed_topic,
-            decisions_topic=settings.kafka_decisions_topic,
-            dead_letters_topic=settings.kafka_dead_letters_topic,
+            topics=settings.topics,
             fold=settings.fold,
             pipeline=Pipeline(decider),
             ends=ends,
@@ -270,7 +264,9 @@ class Worker:
         self._session = Session(
             settings.connection,
             InputTopics(
-                signals=settings.kafka_signals_topic, trades=settings.kafka_trade_closed_topic
+                signals=settings.kafka_signals_topic,
+                trades=settings.kafka_trade_closed_topic,
+                candles=settings.kafka_candles_topic,
             ),
             group_id=settings.kafka_group_id,
             guarantee=settings.kafka_processing_guarantee,
@@ -343,6 +339,8 @@ class Worker:
         syncs = self._syncs()
         metrics.degraded.set(any(sync.is_degraded for sync in syncs.values()))
         metrics.open_decisions.set(sum(len(self._serving[n].state.open) for n in syncs))
+        following = [f for n in syncs if (f := self._serving[n].state.following) is not None]
+        metrics.followed_signals.set(sum(f.open_count for f in following))
         self._judge_paths({n: self._serving[n].state for n in syncs})
         lags = {} if session is None else await session.lags()
         metrics.consumer_lag.clear()

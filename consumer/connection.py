@@ -72,10 +72,10 @@ class TopicNames:
     @property
     def co_partitioned(self) -> list[str]:
         """Topics in which one partition number owns a symbol."""
-        candles = [self.candles] if self.candles else []
-        return [self.signals, self.trades, self.decisions, *candles]
+        return [self.signals, *self.memory]
 
     @property
     def memory(self) -> list[str]:
         """Topics from which the table can be folded anew."""
-        return [self.trades, self.decisions]
+        candles = [self.candles] if self.candles else []
+        return [self.trades, self.decisions, *candles]

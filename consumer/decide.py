@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
 from consumer.domain.policies.base import Choice
@@ -48,6 +49,8 @@ class Decision(NamedTuple):
     """When it was made [Unix ms]; its Kafka record carries the same time."""
     table_offset: int
     """Offset in `trade-closed` up to which the table was folded."""
+    candles_offset: int | None
+    """Offset in `candles` up to which signals were followed; None where none are."""
     degraded: bool
 
     @property
@@ -69,6 +72,12 @@ class Decision(NamedTuple):
             self.profile.r_sl,
             self.ts_ms,
         )
+
+    @property
+    def entry(self) -> Entry:
+        """What it is followed by."""
+        signal = self.signal
+        return Entry(signal.market.current_price, signal.ts, signal.timeframe)
 
     @property
     def is_exploration(self) -> bool:
@@ -123,7 +132,11 @@ class Decider:
                 "are accepted",
             )
         decision = self.make(signal, state, decision_id, now_ms=now_ms, degraded=degraded)
-        state.admit(decision.remembered(), is_exploration=decision.is_exploration)
+        state.admit(
+            decision.remembered(),
+            is_exploration=decision.is_exploration,
+            entry=None if state.following is None else decision.entry,
+        )
         return decision
 
     def make(
@@ -166,5 +179,6 @@ class Decider:
             levels(profile, signal.side, market.current_price, market.atr),
             now_ms,
             state.position.trades,
+            None if state.following is None else state.position.candles,
             degraded,
         )

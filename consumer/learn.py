@@ -1,8 +1,9 @@
-"""Use case: a closed trade -> a reward -> the table, each trade once."""
+"""Use cases: a closed trade -> a reward -> the table; a candle -> outcomes on paper; each once."""
 
-from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.domain.following import CandleOutcome
+from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.errors import BadMessageError
-from schemas import TradeClosed
+from schemas import Candle, TradeClosed
 
 
 def learn(
@@ -27,5 +28,23 @@ def learn(
             result = state.fold_trade(trade, timestamp_ms)
         except BadMessageError as error:
             result = error
-    state.position = Position(state.position.decisions, offset + 1)
+    state.position = state.position._replace(trades=offset + 1)
+    return result
+
+
+def follow(
+    state: PartitionState, candle: Candle | BadMessageError, *, offset: int
+) -> CandleOutcome | BadMessageError:
+    """Fold one record of `candles`; the state stands behind it afterwards, whatever it was.
+
+    Args:
+        state: Standing at or before `offset`, with exactly the decisions that it sees.
+        candle: The message, or why it is none.
+        offset: Of its record.
+
+    Returns:
+        What it was; or why it goes to the dead letters.
+    """
+    result = candle if isinstance(candle, BadMessageError) else state.fold_candle(candle)
+    state.position = state.position._replace(candles=offset + 1)
     return result

@@ -3,21 +3,24 @@
 import asyncio
 import heapq
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from consumer.app import make_view
 from consumer.domain.context import ContextKey
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.following import CandleOutcome
+from consumer.domain.partition_state import FoldResult, PartitionState, Position
 from consumer.domain.qtable import Row
 from consumer.errors import BadMessageError, MetaStrategyError, RefusedError, TransientError
-from consumer.learn import learn
-from consumer.pipeline import decoded_trade
-from consumer.rebuild import Merged, merged
+from consumer.learn import follow, learn
+from consumer.pipeline import decoded_candle, decoded_trade
+from consumer.rebuild import Logs, Merged, logs_of, merged
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, REDIS_ERRORS, connect
 from consumer.store.keys import PartitionKeys
@@ -34,7 +37,8 @@ from consumer.stream.topics import (
     partition_counts,
 )
 from consumer.table_commands import rebuild_table
-from consumer.wire import LoggedDecision, with_table_offset
+from consumer.wire import LoggedDecision, with_offsets
+from schemas import Candle, TradeClosed
 
 _CREATION_LIMIT_S = 10.0
 """Brokers hear of a new topic one after the other, within a second."""
@@ -121,23 +125,20 @@ async def _refuse_while_served(settings: Settings) -> None:
 
 @dataclass(slots=True)
 class _Counts:
-    decisions: int = 0
-    trades: int = 0
+    copied: Counter[str] = field(default_factory=Counter)
+    """By old topic: what was worked off, and the decisions."""
     refused: int = 0
-    waiting_signals: int = 0
-    waiting_trades: int = 0
+    waiting: Counter[str] = field(default_factory=Counter)
+    """By old topic."""
     deleted: int = 0
     misplaced: int = 0
 
     def lines(self) -> Iterator[str]:
         yield (
-            f"{self.decisions} decisions and {self.trades} closed trades copied; {self.refused} "
-            "closed trades that are no messages left to the dead letters"
+            f"copied: {_listed(self.copied)}; {self.refused} records that are no messages left to the "
+            "dead letters"
         )
-        yield (
-            f"{self.waiting_signals} signals and {self.waiting_trades} closed trades copied that "
-            "wait to be worked off"
-        )
+        yield f"copied, waiting to be worked off: {_listed(self.waiting)}"
         if self.deleted:
             yield (
                 f"warning: retention had deleted {self.deleted} records of the logs: what was "
@@ -151,33 +152,28 @@ class _Counts:
             )
 
 
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} of {topic}" for topic, count in counts.items()) or "nothing"
+
+
 @dataclass(slots=True)
 class _OldPartition:
     """One partition of the old topics, and how far it was copied."""
 
     reader: LogReader
-    decisions: TopicPartition
-    trades: TopicPartition
-    signals: TopicPartition
+    logs: Logs
     state: PartitionState
     start: Position
     end: Position
-    trades_offset: int
-    """Where the group goes on in `trade-closed`."""
-    next_trade: int
-    next_signal: int
+    upto: Position
+    """Where the group goes on."""
+    next_offsets: dict[TopicPartition, int]
+    """Of each input log: what was not copied yet."""
     late: list[ConsumerRecord] = field(default_factory=list)
-    """Closed trades at or beyond `trades_offset` that a decision has seen and the fold refuses."""
+    """Input at or beyond `upto` that a decision has seen and the fold refuses."""
 
     def merged(self) -> AsyncIterator[Merged]:
-        return merged(
-            self.reader,
-            self.decisions,
-            self.trades,
-            start=self.start,
-            end=self.end,
-            trades_offset=self.trades_offset,
-        )
+        return merged(self.reader, self.logs, start=self.start, end=self.end, upto=self.upto)
 
 
 async def migrate(
@@ -218,15 +214,18 @@ async def migrate(
         await copy.worked_off(parts)
         folded = {
             log: producer.next_offset(log)
-            for log in _logs(new.kafka_trade_closed_topic, migration.partitions)
+            for name in new.topics.memory
+            if name != new.kafka_decisions_topic
+            for log in _logs(name, migration.partitions)
         }
         await copy.waiting(parts)
         await _refuse_while_served(old)
         for part in parts:
-            if await copy.end(part.decisions) != part.end.decisions:
+            log = part.logs.decisions
+            if await copy.end(log) != part.end.decisions:
                 raise RefusedError(
-                    f"{part.decisions.topic}-{part.decisions.partition}: a worker decided "
-                    "meanwhile: stop the workers, and start over with another --suffix"
+                    f"{log.topic}-{log.partition}: a worker decided meanwhile: stop the workers, and "
+                    "start over with another --suffix"
                 )
         signals = dict.fromkeys(_logs(new.kafka_signals_topic, migration.partitions), 0)
         await commit_offsets(connection, new.kafka_group_id, signals | folded)
@@ -271,40 +270,45 @@ async def _open(
     migration: Migration, stack: AsyncExitStack, ends: LogReader, counts: _Counts
 ) -> list[_OldPartition]:
     old, there = migration.old, migration.counts
-    decisions, trades, signals = (
-        _logs(name, max(there.values()))
-        for name in (
-            old.kafka_decisions_topic,
-            old.kafka_trade_closed_topic,
-            old.kafka_signals_topic,
-        )
-    )
+
+    def is_there(log: TopicPartition | None) -> bool:
+        # the counts of the old topics may differ: it is one reason to come here
+        return log is not None and log.partition < there[log.topic]
+
+    numbers = range(max(there.values()))
+    parts_logs = [logs_of(old.topics, number) for number in numbers]
+    signals = [TopicPartition(old.kafka_signals_topic, number) for number in numbers]
+    inputs = [log for logs in parts_logs for log in logs.all if log != logs.decisions]
     committed = await final_offsets(
-        old.connection,
-        old.kafka_group_id,
-        [log for log in [*trades, *signals] if log.partition < there[log.topic]],
+        old.connection, old.kafka_group_id, [log for log in [*inputs, *signals] if is_there(log)]
     )
     parts = []
-    for logs in zip(decisions, trades, signals, strict=True):
-        # the counts of the old topics may differ: it is one reason to come here
-        memory = [log for log in logs[:2] if log.partition < there[log.topic]]
+    for logs, signals_log in zip(parts_logs, signals, strict=True):
+        memory = [log for log in logs.all if is_there(log)]
         reader = await stack.enter_async_context(LogReader(old.connection, memory))
         bounds = [
-            await ends.bounds(log) if log.partition < there[log.topic] else (0, 0) for log in logs
+            await ends.bounds(log) if log is not None and is_there(log) else (0, 0)
+            for log in (*logs, signals_log)
         ]
-        (first_decision, last_decision), (first_trade, last_trade), signal_bounds = bounds
-        trades_offset = _goes_on(old, logs[1], committed.get(logs[1]), first_trade, last_trade)
-        counts.deleted += first_decision + first_trade
+        *memory_bounds, _ = bounds
+        start = Position(*(first for first, _ in memory_bounds))
+        end = Position(*(last for _, last in memory_bounds))
+        counts.deleted += sum(start)
+        next_offsets = {
+            log: _goes_on(old, log, committed.get(log), *found)
+            for log, found in zip((*logs, signals_log), bounds, strict=True)
+            if log is not None and log != logs.decisions
+        }
+        upto = [0 if log is None else next_offsets.get(log, 0) for log in logs]
         parts.append(
             _OldPartition(
                 reader,
-                *logs,
+                logs,
                 state=PartitionState(old.fold),
-                start=Position(first_decision, first_trade),
-                end=Position(last_decision, last_trade),
-                trades_offset=trades_offset,
-                next_trade=trades_offset,
-                next_signal=_goes_on(old, logs[2], committed.get(logs[2]), *signal_bounds),
+                start=start,
+                end=end,
+                upto=Position(*upto),
+                next_offsets=next_offsets,
             )
         )
     return parts
@@ -337,6 +341,8 @@ class _Copy:
         on_progress: Callable[[int], None],
     ) -> None:
         self._new = migration.new
+        old, new = migration.old.topics, migration.new.topics
+        self._names = dict(zip(old.co_partitioned, new.co_partitioned, strict=True))
         self._partitions = migration.partitions
         self._old_counts = migration.counts
         self._are_counts_equal = len(set(migration.counts.values())) == 1
@@ -356,42 +362,55 @@ class _Copy:
         """
         for part in parts:
             self._on_total(part.end.decisions - part.start.decisions)
-            self._on_total(part.trades_offset - part.start.trades)
-        async for number, (record, is_trade, decision) in _by_time([p.merged() for p in parts]):
-            if is_trade:
-                await self._trade(parts[number], record)
-            else:
+            self._on_total(sum(part.upto) - sum(part.start[1:]))
+        async for number, (record, log, decision) in _by_time([p.merged() for p in parts]):
+            if log == "decision":
                 await self._decision(parts[number], record, decision)
+            else:
+                await self._input(parts[number], record, log)
             self._on_progress(1)
         await self._producer.flush()
 
-    async def _trade(self, part: _OldPartition, record: ConsumerRecord) -> None:
-        part.next_trade = max(part.next_trade, record.offset + 1)
-        trade = decoded_trade(record)
-        result = learn(part.state, trade, offset=record.offset, timestamp_ms=record.timestamp)
-        if isinstance(result, BadMessageError) and record.offset >= part.trades_offset:
+    async def _input(
+        self, part: _OldPartition, record: ConsumerRecord, log: Literal["trade", "candle"]
+    ) -> None:
+        place = TopicPartition(record.topic, record.partition)
+        is_late = record.offset >= (part.upto.trades if log == "trade" else part.upto.candles)
+        part.next_offsets[place] = max(part.next_offsets[place], record.offset + 1)
+        message: TradeClosed | Candle | BadMessageError
+        result: FoldResult | CandleOutcome | BadMessageError
+        if log == "trade":
+            message = trade = decoded_trade(record)
+            result = learn(part.state, trade, offset=record.offset, timestamp_ms=record.timestamp)
+        else:
+            message = candle = decoded_candle(record)
+            result = follow(part.state, candle, offset=record.offset)
+        if isinstance(result, BadMessageError) and is_late:
             part.late.append(record)  # it has no dead letter yet
-        elif isinstance(trade, BadMessageError):
+        elif isinstance(message, BadMessageError):
             self._counts.refused += 1
         else:
-            log = self._log(self._new.kafka_trade_closed_topic, record, trade.symbol.encode())
-            await self._producer.send(log, record, record.value)
-            self._counts.trades += 1
+            there = self._log(self._names[record.topic], record, message.symbol.encode())
+            await self._producer.send(there, record, record.value)
+            self._counts.copied[record.topic] += 1
 
     async def _decision(
         self, part: _OldPartition, record: ConsumerRecord, decision: LoggedDecision | None
     ) -> None:
         value, key = record.value, record.key
         if decision is not None:
-            part.state.admit(decision.remembered, is_exploration=decision.is_exploration)
+            part.state.admit(
+                decision.remembered, is_exploration=decision.is_exploration, entry=decision.entry
+            )
             key = decision.remembered.symbol.encode()
-            number = partition_of(key, self._partitions)
-            trades = TopicPartition(self._new.kafka_trade_closed_topic, number)
-            value = with_table_offset(record.value, self._producer.next_offset(trades))
-        await self._producer.send(
-            self._log(self._new.kafka_decisions_topic, record, key), record, value
-        )
-        self._counts.decisions += 1
+            logs = logs_of(self._new.topics, partition_of(key, self._partitions))
+            value = with_offsets(
+                record.value,
+                self._producer.next_offset(logs.trades),
+                None if logs.candles is None else self._producer.next_offset(logs.candles),
+            )
+        await self._producer.send(self._log(self._names[record.topic], record, key), record, value)
+        self._counts.copied[record.topic] += 1
 
     def _log(self, topic: str, record: ConsumerRecord, key: bytes | None) -> TopicPartition:
         if key is None:  # nobody's in particular
@@ -411,13 +430,13 @@ class _Copy:
         """
         for part in parts:
             for record in part.late:
-                await self._wait(self._new.kafka_trade_closed_topic, record)
+                await self._wait(record)
         for _ in range(_ROUNDS):
             if not await self.grown(parts):
                 break
             for part in parts:
-                part.next_trade = await self._rest(part, part.trades, part.next_trade)
-                part.next_signal = await self._rest(part, part.signals, part.next_signal)
+                for log, position in part.next_offsets.items():
+                    part.next_offsets[log] = await self._rest(log, position)
             await self._producer.flush()
         else:
             if await self.grown(parts):
@@ -431,10 +450,7 @@ class _Copy:
         """Count the offsets of the old input that were not copied yet."""
         found = 0
         for part in parts:
-            for log, position in (
-                (part.trades, part.next_trade),
-                (part.signals, part.next_signal),
-            ):
+            for log, position in part.next_offsets.items():
                 found += max(0, await self.end(log) - position)
         return found
 
@@ -444,28 +460,21 @@ class _Copy:
             return 0
         return (await self._ends.bounds(log))[1]
 
-    async def _rest(self, part: _OldPartition, log: TopicPartition, start: int) -> int:
+    async def _rest(self, log: TopicPartition, start: int) -> int:
         end = await self.end(log)
         if start >= end:
             return start
         self._on_total(end - start)
-        topic = (
-            self._new.kafka_trade_closed_topic
-            if log is part.trades
-            else self._new.kafka_signals_topic
-        )
         async with LogReader(self._new.connection, [log]) as reader:
             async for record in reader.read(log, start, end):
-                await self._wait(topic, record)
+                await self._wait(record)
                 self._on_progress(1)
         return end
 
-    async def _wait(self, topic: str, record: ConsumerRecord) -> None:
-        await self._producer.send(self._log(topic, record, record.key), record, record.value)
-        if topic == self._new.kafka_signals_topic:
-            self._counts.waiting_signals += 1
-        else:
-            self._counts.waiting_trades += 1
+    async def _wait(self, record: ConsumerRecord) -> None:
+        there = self._log(self._names[record.topic], record, record.key)
+        await self._producer.send(there, record, record.value)
+        self._counts.waiting[record.topic] += 1
 
 
 async def _by_time(

@@ -1,21 +1,24 @@
 """A record's way: topic -> message -> use case -> output."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from consumer.decide import Decider, Decision
-from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.domain.following import CandleOutcome
+from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.errors import BadMessageError
-from consumer.learn import learn
+from consumer.learn import follow, learn
 from consumer.ports import Record
 from consumer.wire import (
     DecisionEncoder,
     OutRecord,
+    decode_candle,
     decode_signal,
     decode_trade,
     encode_dead_letter,
 )
-from schemas import TradeClosed
+from schemas import Candle, TradeClosed
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Step:
     learned: list[tuple[TradeClosed, FoldResult]] = field(default_factory=list)
     refused: list[tuple[Record, BadMessageError]] = field(default_factory=list)
     repeated: list[Record] = field(default_factory=list)
+    candles: Counter[CandleOutcome] = field(default_factory=Counter)
 
 
 def decoded_trade(record: Record) -> TradeClosed | BadMessageError:
@@ -38,10 +42,18 @@ def decoded_trade(record: Record) -> TradeClosed | BadMessageError:
         return error
 
 
-class Pipeline:
-    """Works off batches of one partition, in order: closed trades first, then signals.
+def decoded_candle(record: Record) -> Candle | BadMessageError:
+    """Read a candle, or say why it is none."""
+    try:
+        return decode_candle(record)
+    except BadMessageError as error:
+        return error
 
-    So a decision is made from the newest table. The state holds what is not committed until the
+
+class Pipeline:
+    """Works off batches of one partition, in order: closed trades, then signals, then candles.
+
+    So a decision is made from the newest table, and followed by the candles that come with it. The state holds what is not committed until the
     caller has committed the step; if it cannot, the state is to be thrown away.
 
     Args:
@@ -57,16 +69,19 @@ class Pipeline:
         state: PartitionState,
         trades: Sequence[Record],
         signals: Sequence[Record],
+        candles: Sequence[Record] = (),
         *,
         now_ms: int,
         degraded: bool,
     ) -> Step:
-        """Fold closed trades and decide signals; nothing is sent here."""
+        """Fold closed trades, decide signals, follow them; nothing is sent here."""
         step = Step()
         for record in trades:
             self._learn(step, state, record, now_ms)
         for record in signals:
             self._decide(step, state, record, now_ms=now_ms, degraded=degraded)
+        for record in candles:
+            self._follow(step, state, record, now_ms)
         return step
 
     def _learn(self, step: Step, state: PartitionState, record: Record, now_ms: int) -> None:
@@ -84,6 +99,19 @@ class Pipeline:
             step.repeated.append(record)
         elif isinstance(trade, TradeClosed):
             step.learned.append((trade, result))
+
+    def _follow(self, step: Step, state: PartitionState, record: Record, now_ms: int) -> None:
+        candle = decoded_candle(record)
+        if record.offset < state.position.candles:
+            # as for closed trades: folded before, and no dead letter sent yet
+            if isinstance(candle, BadMessageError):
+                self._refuse(step, record, candle, now_ms)
+            return
+        result = follow(state, candle, offset=record.offset)
+        if isinstance(result, BadMessageError):
+            self._refuse(step, record, result, now_ms)
+        else:
+            step.candles[result] += 1
 
     def _decide(
         self, step: Step, state: PartitionState, record: Record, *, now_ms: int, degraded: bool
@@ -110,4 +138,4 @@ class Pipeline:
     def advance(state: PartitionState, next_decisions_offset: int | None) -> None:
         """Move the state behind the decisions that were committed."""
         if next_decisions_offset is not None:
-            state.position = Position(next_decisions_offset, state.position.trades)
+            state.position = state.position._replace(decisions=next_decisions_offset)

@@ -2,18 +2,78 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
+from consumer.domain.following import CandleOutcome
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Position
 from consumer.errors import BadMessageError, RefusedError
-from consumer.learn import learn
-from consumer.pipeline import decoded_trade
+from consumer.learn import follow, learn
+from consumer.pipeline import decoded_candle, decoded_trade
 from consumer.stream.log_reader import LogReader
 from consumer.wire import LoggedDecision, decode_logged_decision, decode_signal
+
+
+class Logs(NamedTuple):
+    """The logs of a partition that its state is folded from."""
+
+    decisions: TopicPartition
+    trades: TopicPartition
+    candles: TopicPartition | None = None
+    """None where no signal is followed."""
+
+    @property
+    def all(self) -> list[TopicPartition]:
+        """Those there are."""
+        return [log for log in self if log is not None]
+
+
+def logs_of(topics: TopicNames, number: int) -> Logs:
+    """Name the logs of a partition."""
+    return Logs(
+        TopicPartition(topics.decisions, number),
+        TopicPartition(topics.trades, number),
+        TopicPartition(topics.candles, number) if topics.candles else None,
+    )
+
+
+class Bounds(NamedTuple):
+    """Where the logs of a partition begin and end; a candles' log that is not there holds nothing."""
+
+    first: Position
+    last: Position
+
+
+async def bounds_of(reader: LogReader, logs: Logs) -> Bounds:
+    """Ask where logs begin and end.
+
+    Raises:
+        TransientError: Kafka did not answer.
+    """
+    found = [(0, 0) if log is None else await reader.bounds(log) for log in logs]
+    return Bounds(Position(*(first for first, _ in found)), Position(*(last for _, last in found)))
+
+
+def refuse_if_begun(logs: Logs, first: Position) -> None:
+    """Refuse logs that do not go back to their beginning.
+
+    Raises:
+        RefusedError: What was learned before cannot be known.
+    """
+    begun = [
+        f"{log.topic} begins at offset {offset}"
+        for log, offset in zip(logs, first, strict=True)
+        if log is not None and offset
+    ]
+    if begun:
+        raise RefusedError(
+            f"partition {logs.decisions.partition}: {', '.join(begun)}: what was learned before "
+            "cannot be known"
+        )
 
 
 @dataclass(slots=True)
@@ -22,69 +82,95 @@ class CatchUp:
 
     decisions: int = 0
     trades: int = 0
-    skipped_decisions: int = 0
-    """Deleted by retention before they were folded."""
-    skipped_trades: int = 0
+    candles: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    """By topic: deleted by retention before they were folded."""
     refused: list[tuple[ConsumerRecord, BadMessageError]] = field(default_factory=list)
-    """Closed trades behind the group's offset that go to the dead letters."""
+    """Input behind the group's offset that goes to the dead letters."""
 
 
 class Merged(NamedTuple):
-    """A record of one of a partition's two logs, in the order in which both were folded live."""
+    """A record of one of a partition's logs, in the order in which all were folded live."""
 
     record: ConsumerRecord
-    is_trade: bool
-    decision: LoggedDecision | None
-    """None for a closed trade, and for a foreign record among the decisions."""
+    log: Literal["decision", "trade", "candle"]
+    decision: LoggedDecision | None = None
+    """None for input, and for a foreign record among the decisions."""
+
+
+class _Input:
+    """The records of an input log, given out as far as is asked."""
+
+    def __init__(
+        self, records: AsyncIterator[ConsumerRecord], log: Literal["trade", "candle"]
+    ) -> None:
+        self._records = records
+        self._log: Literal["trade", "candle"] = log
+        self._next: ConsumerRecord | None = None
+        self._is_begun = False
+
+    async def below(self, offset: int) -> AsyncIterator[Merged]:
+        """Give the next records, up to an offset and without it."""
+        if not self._is_begun:
+            self._is_begun = True
+            self._next = await anext(self._records, None)
+        while self._next is not None and self._next.offset < offset:
+            yield Merged(self._next, self._log)
+            self._next = await anext(self._records, None)
+
+
+async def _nothing() -> AsyncIterator[ConsumerRecord]:
+    return
+    yield
 
 
 async def merged(
-    reader: LogReader,
-    decisions_log: TopicPartition,
-    trades_log: TopicPartition,
-    *,
-    start: Position,
-    end: Position,
-    trades_offset: int,
+    reader: LogReader, logs: Logs, *, start: Position, end: Position, upto: Position
 ) -> AsyncIterator[Merged]:
-    """Give what both logs hold, merged as it was folded live.
+    """Give what the logs hold, merged as it was folded live.
 
-    Before a decision with `table_offset` T come the trades below T, so that a trade at offset t
-    sees exactly the decisions with T <= t.
+    Before a decision with `table_offset` T and `candles_offset` C come the trades below T and the candles
+    below C, so that a trade at offset t sees exactly the decisions with T <= t, a candle at offset c
+    exactly those with C <= c.
 
     Args:
-        reader: Assigned to both logs.
-        decisions_log: Given to `end.decisions`.
-        trades_log: Given to `trades_offset`, or as far as a decision has seen it.
+        reader: Assigned to the logs.
+        logs: Decisions are given to `end.decisions`, input to `upto`, or as far as a decision has seen it.
         start: The first offset of each log.
         end: Where each log ends.
-        trades_offset: At most `end.trades`.
+        upto: At most `end`.
 
     Raises:
         TransientError: Kafka did not answer.
     """
-    trades = reader.read(trades_log, start.trades, end.trades)
-    trade = await anext(trades, None)
-    async for record in reader.read(decisions_log, start.decisions, end.decisions):
+    trades = _Input(reader.read(logs.trades, start.trades, end.trades), "trade")
+    candles = _Input(
+        _nothing()
+        if logs.candles is None
+        else reader.read(logs.candles, start.candles, end.candles),
+        "candle",
+    )
+    async for record in reader.read(logs.decisions, start.decisions, end.decisions):
         decision = decode_logged_decision(record.value, record.timestamp)
         if decision is not None:
-            while trade is not None and trade.offset < decision.table_offset:
-                yield Merged(trade, is_trade=True, decision=None)
-                trade = await anext(trades, None)
-        yield Merged(record, is_trade=False, decision=decision)
-    while trade is not None and trade.offset < trades_offset:
-        yield Merged(trade, is_trade=True, decision=None)
-        trade = await anext(trades, None)
+            async for one in trades.below(decision.table_offset):
+                yield one
+            async for one in candles.below(decision.candles_offset or 0):
+                yield one
+        yield Merged(record, "decision", decision)
+    async for one in trades.below(upto.trades):
+        yield one
+    async for one in candles.below(upto.candles):
+        yield one
 
 
 async def catch_up(
     state: PartitionState,
     reader: LogReader,
-    decisions_log: TopicPartition,
-    trades_log: TopicPartition,
+    logs: Logs,
     *,
     signals_log: TopicPartition,
-    trades_offset: int | None,
+    upto: Position | None,
     ends: LogReader | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> CatchUp:
@@ -92,12 +178,11 @@ async def catch_up(
 
     Args:
         state: To bring up to date.
-        reader: Assigned to both logs.
-        decisions_log: Folded to its end.
-        trades_log: Folded to `trades_offset`, or as far as a decision has seen it.
+        reader: Assigned to the logs.
+        logs: Decisions are folded to their end, input to `upto`, or as far as a decision has seen it.
         signals_log: What the decisions answer; those of another one, before a migration, count all the
             same.
-        trades_offset: Where the group goes on; None: to its end.
+        upto: Where the group goes on in the input; None: to the ends.
         ends: Asked where the logs begin and end; `reader` itself when None.
         on_progress: Told how many records were folded.
 
@@ -106,55 +191,59 @@ async def catch_up(
         TransientError: Kafka did not answer.
     """
     found = CatchUp()
-    first_decision, last_decision = await (ends or reader).bounds(decisions_log)
-    first_trade, last_trade = await (ends or reader).bounds(trades_log)
-    for log, position, last in (
-        (decisions_log, state.position.decisions, last_decision),
-        (trades_log, state.position.trades, last_trade),
-    ):
-        if position > last:
+    first, last = await bounds_of(ends or reader, logs)
+    start = Position(*map(max, first, state.position))
+    for log, position, begin, end in zip(logs, state.position, first, last, strict=True):
+        if log is None:
+            continue
+        if position > end:
             raise RefusedError(
                 f"{log.topic}-{log.partition}: the table is folded up to offset {position}, the "
-                f"log ends at {last}: was the topic made anew? Run `meta-strategy qtable rebuild` "
+                f"log ends at {end}: was the topic made anew? Run `meta-strategy qtable rebuild` "
                 "to fold what it holds now"
             )
-    found.skipped_decisions = max(0, first_decision - state.position.decisions)
-    found.skipped_trades = max(0, first_trade - state.position.trades)
-    start = Position(
-        max(first_decision, state.position.decisions), max(first_trade, state.position.trades)
-    )
+        if begin > position:
+            found.skipped[log.topic] = begin - position
     state.position = start
-    stop = last_trade if trades_offset is None else min(trades_offset, last_trade)
-    seen = max(stop, start.trades)
-    async for record, is_trade, decision in merged(
-        reader,
-        decisions_log,
-        trades_log,
-        start=start,
-        end=Position(last_decision, last_trade),
-        trades_offset=stop,
-    ):
-        if is_trade:
-            result = learn(
-                state,
-                decoded_trade(record),
-                offset=record.offset,
-                timestamp_ms=record.timestamp,
+    upto = last if upto is None else Position(*map(min, upto, last))
+    seen = Position(*map(max, upto, start))
+    async for record, log_name, decision in merged(reader, logs, start=start, end=last, upto=upto):
+        refused: FoldResult | CandleOutcome | BadMessageError | None = None
+        if log_name == "trade":
+            refused = learn(
+                state, decoded_trade(record), offset=record.offset, timestamp_ms=record.timestamp
             )
-            if isinstance(result, BadMessageError) and record.offset >= stop:
-                found.refused.append((record, result))
             found.trades += 1
+        elif log_name == "candle":
+            refused = follow(state, decoded_candle(record), offset=record.offset)
+            found.candles += 1
         elif decision is not None:
             # a decision may have seen an offset that holds no record
-            seen = max(seen, min(decision.table_offset, last_trade))
-            state.admit(decision.remembered, is_exploration=decision.is_exploration)
+            seen = Position(
+                seen.decisions,
+                max(seen.trades, min(decision.table_offset, last.trades)),
+                max(seen.candles, min(decision.candles_offset or 0, last.candles)),
+            )
+            state.admit(
+                decision.remembered,
+                is_exploration=decision.is_exploration,
+                entry=decision.entry,
+            )
             if decision.source is not None and decision.source[:2] == signals_log:
                 state.answer(decision.source[2])
             found.decisions += 1
         else:
             continue
+        if isinstance(refused, BadMessageError):
+            worked_off = upto.trades if log_name == "trade" else upto.candles
+            if record.offset >= worked_off:
+                found.refused.append((record, refused))
         on_progress(1)
-    state.position = Position(last_decision, max(seen, state.position.trades))
+    state.position = Position(
+        last.decisions,
+        max(seen.trades, state.position.trades),
+        max(seen.candles, state.position.candles),
+    )
     return found
 
 

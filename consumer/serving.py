@@ -12,17 +12,18 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from consumer.connection import KafkaConnection
+from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decision
 from consumer.domain.dwell import Dwell
 from consumer.domain.partition_state import FoldSettings, PartitionState, Position
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
 from consumer.ports import Clock, View
-from consumer.rebuild import CatchUp, catch_up, first_undecided
+from consumer.rebuild import CatchUp, catch_up, first_undecided, logs_of
 from consumer.store.snapshot import Snapshot
 from consumer.store.view_sync import ViewSync
 from consumer.stream.log_reader import LogReader
+from consumer.stream.partition import Offsets
 from consumer.stream.transaction import Batch
 from consumer.telemetry.logs import Logger, RecordLog, Throttle
 from consumer.telemetry.metrics import Metrics
@@ -30,6 +31,8 @@ from consumer.wire import encode_dead_letter
 
 _VIEW_RETRY_S = 0.5
 _SETTLE_S = 1.0
+_FAR = 2**62
+"""Behind the end of any log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +40,7 @@ class Shared:
     """What all partitions of a worker have in common."""
 
     connection: KafkaConnection
-    signals_topic: str
-    trades_topic: str
-    decisions_topic: str
-    dead_letters_topic: str
+    topics: TopicNames
     fold: FoldSettings
     pipeline: Pipeline
     ends: LogReader
@@ -80,29 +80,28 @@ class PartitionServing:
         self._received_at = 0.0
         self._late: CatchUp = CatchUp()
         self._dwell = Dwell()
+        self._followed: Counter[str] = Counter()
 
     # Opening
 
-    async def open(self, signals_offset: int, trades_offset: int) -> tuple[int, int]:
+    async def open(self, offsets: Offsets) -> Offsets:
         """Load the state and fold what the logs hold past it; see PartitionWork."""
         shared = self._shared
         since = await self._load()
-        decisions_log = TopicPartition(shared.decisions_topic, self._number)
-        trades_log = TopicPartition(shared.trades_topic, self._number)
-        signals_log = TopicPartition(shared.signals_topic, self._number)
-        logs = [signals_log, decisions_log, trades_log]
-        async with LogReader(shared.connection, logs) as reader:
+        logs = logs_of(shared.topics, self._number)
+        signals_log = TopicPartition(shared.topics.signals, self._number)
+        async with LogReader(shared.connection, [signals_log, *logs.all]) as reader:
             found = await catch_up(
                 self.state,
                 reader,
-                decisions_log,
-                trades_log,
+                logs,
                 signals_log=signals_log,
-                trades_offset=trades_offset,
+                upto=Position(_FAR, offsets.trades, offsets.candles),
                 ends=shared.ends,
             )
             if shared.is_atomic:
-                signals_offset = await self._first_undecided(reader, signals_log, signals_offset)
+                first = await self._first_undecided(reader, signals_log, offsets.signals)
+                offsets = offsets._replace(signals=first)
         self._report(found)
         self._late = found
         self.sync = ViewSync(
@@ -114,9 +113,12 @@ class PartitionServing:
             # not a method: a circle of objects this large would stay until the collector comes by
             on_rewind=partial(_note_rewind, shared, self._number),
         )
-        if found.refused:  # a decision saw trades behind the group's offset: they are folded now
-            return signals_offset, self.state.position.trades
-        return signals_offset, trades_offset
+        if self.state.following is not None:
+            self._followed = self.state.following.counts.copy()
+        if found.refused:  # a decision saw input behind the group's offset: it is folded now
+            _, trades, candles = self.state.position
+            return offsets._replace(trades=trades, candles=candles)
+        return offsets
 
     async def _first_undecided(
         self, reader: LogReader, signals_log: TopicPartition, committed: int
@@ -158,23 +160,20 @@ class PartitionServing:
 
     def _report(self, found: CatchUp) -> None:
         shared = self._shared
-        for topic, count in (
-            (shared.decisions_topic, found.skipped_decisions),
-            (shared.trades_topic, found.skipped_trades),
-        ):
-            if count:
-                shared.metrics.skipped(topic).inc(count)
-                shared.logger.warning(
-                    "records were deleted by retention before they were folded",
-                    topic=topic,
-                    partition=self._number,
-                    count=count,
-                )
+        for topic, count in found.skipped.items():
+            shared.metrics.skipped(topic).inc(count)
+            shared.logger.warning(
+                "records were deleted by retention before they were folded",
+                topic=topic,
+                partition=self._number,
+                count=count,
+            )
         shared.logger.info(
             f"partition {self._number} is open",
             partition=self._number,
             folded_decisions=found.decisions,
             folded_trades=found.trades,
+            **({} if self.state.following is None else {"folded_candles": found.candles}),
             table_offset=self.state.position.trades,
         )
 
@@ -188,7 +187,7 @@ class PartitionServing:
 
     @property
     def accepts_trades(self) -> bool:
-        """Whether the view answers: while it does not, closed trades wait in their topic."""
+        """Whether the view answers: while it does not, closed trades and candles wait."""
         return not self._opened.is_behind
 
     @property
@@ -198,7 +197,10 @@ class PartitionServing:
         return not sync.is_degraded or sync.age_s <= self._shared.max_staleness_s
 
     def step(
-        self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
+        self,
+        trades: Sequence[ConsumerRecord],
+        signals: Sequence[ConsumerRecord],
+        candles: Sequence[ConsumerRecord],
     ) -> Sequence[Batch]:
         """Work off a batch; see PartitionWork."""
         shared, sync = self._shared, self._opened
@@ -206,7 +208,7 @@ class PartitionServing:
         sync.begin_step()
         now_ms = shared.clock.now_ms()
         step = shared.pipeline.step(
-            self.state, trades, signals, now_ms=now_ms, degraded=sync.is_degraded
+            self.state, trades, signals, candles, now_ms=now_ms, degraded=sync.is_degraded
         )
         for record, error in self._late.refused:
             step.refused.append((record, error))
@@ -214,8 +216,8 @@ class PartitionServing:
         self._late = CatchUp()
         self._step = step
         return [
-            Batch(shared.decisions_topic, self._number, step.decisions),
-            Batch(shared.dead_letters_topic, None, step.dead_letters),
+            Batch(shared.topics.decisions, self._number, step.decisions),
+            Batch(shared.topics.dead_letters, None, step.dead_letters),
         ]
 
     def committed(self, ends: Sequence[int | None]) -> None:
@@ -233,6 +235,7 @@ class PartitionServing:
                 for decision in decided:
                     shared.record_log.decision(decision)
         self._count_rewards(step)
+        self._count_candles(step)
         for record in step.repeated:
             metrics.duplicates(record.topic).inc()
         for record, error in step.refused:
@@ -282,6 +285,17 @@ class PartitionServing:
                 elif result.reward < 0:
                     metrics.reward_loss_r(result.strategy, regime).inc(-result.reward)
             self._shared.record_log.reward(trade, result)
+
+    def _count_candles(self, step: Step) -> None:
+        metrics, following = self._shared.metrics, self.state.following
+        if following is None:
+            return
+        for outcome, count in step.candles.items():
+            metrics.candles(outcome).inc(count)
+        if following.counts != self._followed:
+            for how, count in (following.counts - self._followed).items():
+                metrics.followed(how).inc(count)
+            self._followed = following.counts.copy()
 
     async def background(self) -> None:
         """Keep the view up to date until cancelled."""

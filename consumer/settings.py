@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     redis_cluster: bool = False
 
     meta_strategy_enabled: bool = True
+    meta_strategy_candles_timeframe: Annotated[str, Field(max_length=32)] = ""
     meta_strategy_policy: PolicyName = "epsilon_greedy"
     meta_strategy_objective: Objective = "profit"
     meta_strategy_half_life: _Positive = HALF_LIFE
@@ -281,6 +282,7 @@ class Settings(BaseSettings):
             open_decisions_max=self.meta_strategy_open_decisions_max,
             dedupe_window=self.meta_strategy_dedupe_window,
             ladders=ladders_of(self.all_profiles),
+            candles=self.meta_strategy_candles_timeframe if self.kafka_candles_topic else None,
         )
 
     @property

@@ -11,7 +11,7 @@ from consumer.domain.partition_state import PartitionState, Position, StoredPart
 from consumer.domain.summary import BestStrategy, entry
 from consumer.errors import RefusedError
 from consumer.ports import WriteAnswer
-from consumer.rebuild import catch_up
+from consumer.rebuild import bounds_of, catch_up, logs_of
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, connect
 from consumer.store.redis_view import RedisView
@@ -134,28 +134,37 @@ async def rebuild_table(
     """
     async with _view(settings) as (view, partitions):
         await _refuse_while_served(settings)
-        trades = [TopicPartition(settings.kafka_trade_closed_topic, n) for n in range(partitions)]
-        committed = await final_offsets(settings.connection, settings.kafka_group_id, trades)
+        parts = [logs_of(settings.topics, number) for number in range(partitions)]
+        worked_off = await final_offsets(
+            settings.connection,
+            settings.kafka_group_id,
+            [log for logs in parts for log in logs.all if log != logs.decisions],
+        )
         lines = []
-        for number, trades_log in enumerate(trades):
-            decisions_log = TopicPartition(settings.kafka_decisions_topic, number)
+        for number, logs in enumerate(parts):
             state = _empty_state(settings)
-            async with LogReader(settings.connection, [decisions_log, trades_log]) as reader:
-                for log in (decisions_log, trades_log):
-                    first, last = await reader.bounds(log)
-                    on_total(last - first)
+            async with LogReader(settings.connection, logs.all) as reader:
+                first, last = await bounds_of(reader, logs)
+                on_total(sum(last) - sum(first))
                 found = await catch_up(
                     state,
                     reader,
-                    decisions_log,
-                    trades_log,
+                    logs,
                     signals_log=TopicPartition(settings.kafka_signals_topic, number),
-                    trades_offset=committed.get(trades_log),
+                    upto=Position(
+                        *(
+                            end
+                            if log is None or (offset := worked_off.get(log)) is None
+                            else offset
+                            for log, end in zip(logs, last, strict=True)
+                        )
+                    ),
                     on_progress=on_progress,
                 )
             await _rewrite(view, number, state)
+            candles = "" if logs.candles is None else f", {found.candles} candles"
             lines.append(
-                f"partition {number}: {found.decisions} decisions and {found.trades} closed trades "
-                f"folded, {sum(map(len, state.rows.values()))} entries"
+                f"partition {number}: {found.decisions} decisions{candles} and {found.trades} closed "
+                f"trades folded, {sum(map(len, state.rows.values()))} entries"
             )
     return lines

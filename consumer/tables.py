@@ -68,6 +68,7 @@ class WholeTable:
             "total_regime_detections": decisions,
             "total_reward_updates": sum(t.rewards for t in table.totals),
             "active_strategies": table.open_decisions,
+            "followed_signals": table.followed_signals,
             "epsilon": self._settings.meta_strategy_epsilon,
             "alpha": self._settings.meta_strategy_alpha,
             "policy": self._settings.meta_strategy_policy,

@@ -8,12 +8,14 @@ import orjson
 from pydantic import Field, ValidationError
 
 from consumer.decide import Decision
+from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.errors import BadMessageError
 from consumer.ports import Record
 from schemas import (
     MAX_MESSAGE_BYTES,
     SCHEMA_VERSION,
+    Candle,
     DeadLetterCode,
     MarketRegime,
     Message,
@@ -23,7 +25,16 @@ from schemas import (
     TradeClosed,
     format_time_ms,
 )
-from schemas.fields import Account, Identifier, Price, StrategyName, Symbol, Variant
+from schemas.fields import (
+    Account,
+    Identifier,
+    Price,
+    StrategyName,
+    Symbol,
+    Timeframe,
+    TimeMs,
+    Variant,
+)
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -69,6 +80,17 @@ def decode_trade(record: Record) -> TradeClosed:
     trade = _decode(record, TradeClosed)
     _check_key(record, trade.symbol)
     return trade
+
+
+def decode_candle(record: Record) -> Candle:
+    """Read a record of `candles`.
+
+    Raises:
+        BadMessageError: With the code and the field for its dead letter.
+    """
+    candle = _decode(record, Candle)
+    _check_key(record, candle.symbol)
+    return candle
 
 
 def _decode(record: Record, model: type[M]) -> M:
@@ -207,6 +229,7 @@ class DecisionEncoder:
                     "offset": source.offset,
                 },
                 "table_offset": decision.table_offset,
+                "candles_offset": decision.candles_offset,
                 "degraded": decision.degraded,
                 "metadata": signal.metadata,
                 # the last one, and open at its end: the tail goes on from here
@@ -270,6 +293,7 @@ def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> O
 class _LoggedTpsl(Message):
     atr: Price
     atr_mult_sl: Annotated[float, Field(gt=0.0)]
+    entry_reference: Price | None = None
 
 
 class _LoggedSource(Message):
@@ -292,6 +316,16 @@ class _Logged(Message):
     table_offset: Annotated[int, Field(ge=0)]
     tpsl: _LoggedTpsl
     source: _LoggedSource | None = None
+    candles_offset: Annotated[int, Field(ge=0)] | None = None
+    timeframe: Timeframe | None = None
+    signal_ts: TimeMs | None = None
+
+    @property
+    def entry(self) -> Entry | None:
+        price = self.tpsl.entry_reference
+        if price is None or self.signal_ts is None or self.timeframe is None:
+            return None
+        return Entry(price, self.signal_ts, self.timeframe)
 
 
 class LoggedDecision(NamedTuple):
@@ -302,6 +336,8 @@ class LoggedDecision(NamedTuple):
     is_exploration: bool
     source: tuple[str, int, int] | None = None
     """Topic, partition and offset of its signal."""
+    candles_offset: int | None = None
+    entry: Entry | None = None
 
 
 def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDecision | None:
@@ -328,9 +364,12 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         logged.table_offset,
         logged.is_exploration,
         None if source is None else (source.topic, source.partition, source.offset),
+        logged.candles_offset,
+        logged.entry,
     )
 
 
-def with_table_offset(value: bytes, table_offset: int) -> bytes:
-    """Give a logged decision another `table_offset`, for logs whose offsets have changed."""
-    return orjson.dumps(orjson.loads(value) | {"table_offset": table_offset})
+def with_offsets(value: bytes, table_offset: int, candles_offset: int | None) -> bytes:
+    """Give a logged decision other offsets, for logs whose offsets have changed."""
+    offsets = {"table_offset": table_offset, "candles_offset": candles_offset}
+    return orjson.dumps(orjson.loads(value) | offsets)

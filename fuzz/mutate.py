@@ -9,12 +9,17 @@ from typing import Any
 
 from consumer.decide import decision_id_of
 from fuzz import grammar
-from fuzz.records import DECISIONS, SIGNALS, TRADES, Input
+from fuzz.records import CANDLES, DECISIONS, SIGNALS, TRADES, Input
 from schemas import MAX_MESSAGE_BYTES
 
 _EXAMPLES = Path(__file__).parents[1] / "schemas" / "examples" / "good"
 _IDS = {"signal_id", "trade_id"}
-_FOLDERS = {SIGNALS: "signal", TRADES: "trade_closed", DECISIONS: "strategy_decision"}
+_FOLDERS = {
+    SIGNALS: "signal",
+    TRADES: "trade_closed",
+    DECISIONS: "strategy_decision",
+    CANDLES: "candle",
+}
 
 
 class Pairs(list[tuple[str, Any]]):
@@ -119,7 +124,7 @@ class Mutator:
         timestamp = grammar.timestamp(rng) if rng.random() < 0.05 else parent.timestamp
         topic = parent.topic
         if rng.random() < 0.01:
-            topic = rng.choice((SIGNALS, TRADES, DECISIONS))
+            topic = rng.choice((SIGNALS, TRADES, DECISIONS, CANDLES))
         return Input(topic, value, key, headers, timestamp)
 
     def _tree(self, number: int, value: bytes | None) -> Pairs | None:

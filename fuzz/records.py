@@ -11,6 +11,7 @@ START_MS = 1_767_225_600_000
 """Time of a record that nobody tampered with: 2026-01-01T00:00:00Z [ms]."""
 
 SIGNALS, TRADES, DECISIONS = "signals", "trade-closed", "strategy-decisions"
+CANDLES = "candles"
 
 CORPUS = Path(__file__).parent / "corpus" / "records.jsonl"
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from consumer.connection import TopicNames
 from consumer.decide import Decider
 from consumer.domain.partition_state import FoldSettings, PartitionState
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
@@ -25,11 +26,12 @@ from consumer.store.redis_view import RedisView
 from consumer.wire import (
     LoggedDecision,
     OutRecord,
+    decode_candle,
     decode_logged_decision,
     decode_signal,
     decode_trade,
 )
-from fuzz.records import DECISIONS, SIGNALS, START_MS, TRADES, Input
+from fuzz.records import CANDLES, DECISIONS, SIGNALS, START_MS, TRADES, Input
 from schemas import MAX_MESSAGE_BYTES, DeadLetterCode, MarketRegime, Mode, StrategyDecision
 
 BROKER_LIMIT_BYTES = 1_048_588 - 100
@@ -74,9 +76,9 @@ def fuzz_pipeline() -> Pipeline:
     return Pipeline(Decider(RegimeDetector(), selector, seed=0))
 
 
-def fuzz_state() -> PartitionState:
-    """Make an empty state of default settings."""
-    return PartitionState(FoldSettings())
+def fuzz_state(*, follows: bool = False) -> PartitionState:
+    """Make an empty state of default settings; it follows signals by candles, or learns from paths."""
+    return PartitionState(FoldSettings(candles="" if follows else None))
 
 
 def size_on_the_wire(record: OutRecord) -> int:
@@ -103,6 +105,8 @@ def decoded(one: Input) -> str:
                 message: Any = decode_signal(record)
             case "trade-closed":
                 message = decode_trade(record)
+            case "candles":
+                message = decode_candle(record)
             case _:
                 message = decode_logged_decision(one.value, one.timestamp)
                 return f"{one.topic} {'foreign' if message is None else 'read'}"
@@ -140,8 +144,15 @@ class _Run:
     pipeline: Pipeline = field(default_factory=fuzz_pipeline)
     steps: list[Step] = field(default_factory=list)
 
-    def step(self, trades: Sequence[FuzzRecord], signals: Sequence[FuzzRecord]) -> None:
-        step = self.pipeline.step(self.state, trades, signals, now_ms=_NOW_MS, degraded=False)
+    def step(
+        self,
+        trades: Sequence[FuzzRecord],
+        signals: Sequence[FuzzRecord],
+        candles: Sequence[FuzzRecord] = (),
+    ) -> None:
+        step = self.pipeline.step(
+            self.state, trades, signals, candles, now_ms=_NOW_MS, degraded=False
+        )
         self.steps.append(step)
         self.pipeline.advance(self.state, self.state.position.decisions + len(step.decisions))
 
@@ -171,6 +182,20 @@ _GOOD_TRADE = {
 }
 
 
+_GOOD_CANDLE = {
+    "schema_version": 1,
+    "symbol": "BTCUSDT",
+    "timeframe": "15m",
+    "open_time": START_MS,
+    "close_time": START_MS + 900_000,
+    "open": 50_000.0,
+    "high": 51_000.0,
+    "low": 49_900.0,
+    "close": 50_500.0,
+    "volume": 1.0,
+}
+
+
 def _good_signal(number: int) -> Input:
     return Input(SIGNALS, orjson.dumps({**_GOOD_SIGNAL, "signal_id": f"good-{number}"}))
 
@@ -182,6 +207,7 @@ def _good_trade(number: int) -> Input:
 _FIRST = [_good_signal(0), _good_signal(1)]
 _LAST = [_good_signal(2), _good_signal(0)]  # one is new, one a repeat
 _TRADES = [_good_trade(0), _good_trade(1)]
+_CANDLE = Input(CANDLES, orjson.dumps(_GOOD_CANDLE))
 
 
 def _placed(inputs: Sequence[Input], first: int) -> list[FuzzRecord]:
@@ -204,31 +230,33 @@ def check_batch(inputs: Sequence[Input]) -> Counter[str]:
     logged = [one for one in inputs if one.topic == DECISIONS]
     signals = [one for one in inputs if one.topic == SIGNALS]
     trades = [one for one in inputs if one.topic == TRADES]
+    fed = [one for one in inputs if one.topic == CANDLES]
     asked = _placed([*_FIRST, *signals], 100)
     closed = _placed([_TRADES[0], *trades, _TRADES[1]], 200)
     later = _placed(_LAST, 100 + len(asked))
+    candles = _placed([_CANDLE, *fed, _CANDLE], 300) if fed else []
     foreign = [decode_logged_decision(one.value, one.timestamp) for one in logged]
     known = [one for one in foreign if one is not None]
 
-    run = _worked_off(known, asked, closed, later)
+    run = _worked_off(known, asked, closed, later, candles)
 
     letters = _letters(run)
-    answered = Counter(_answers(run, closed))
-    for record in [*asked, *closed, *later]:
+    answered = Counter(_answers(run, closed, candles))
+    for record in [*asked, *closed, *later, *candles]:
         if (count := answered.pop((record.topic, record.offset), 0)) != 1:
             raise ViolationError(f"{record.topic}@{record.offset} has {count} answers")
         if letter := letters.get((record.topic, record.offset)):
             _check_letter(record, letter)
     if answered:
         raise ViolationError(f"answers without a question: {list(answered)[:3]}")
-    for record in (*asked[:2], *closed[:1], *closed[-1:], *later):
+    for record in (*asked[:2], *closed[:1], *closed[-1:], *later, *candles[:1], *candles[-1:]):
         if (record.topic, record.offset) in letters:
             raise ViolationError(f"a good message was refused: {record.value!r}")
     _check_labels(run)
     _check_view(run.state)
     kept = [
         [record for record in records if (record.topic, record.offset) not in letters]
-        for records in (asked, closed, later)
+        for records in (asked, closed, later, candles)
     ]
     _check_same(run, _worked_off(known, *kept))
     counts = Counter(
@@ -236,6 +264,7 @@ def check_batch(inputs: Sequence[Input]) -> Counter[str]:
             "decisions": len(run.decisions) - 3,
             "rewards": sum(len(step.learned) for step in run.steps) - 2,
             "dead letters": len(letters),
+            "candles": sum(step.candles.total() for step in run.steps) - 2 * bool(fed),
             "repeats": sum(len(step.repeated) for step in run.steps) - 1,
             "logged decisions": len(known),
             "foreign records": len(foreign) - len(known),
@@ -249,16 +278,19 @@ def _worked_off(
     asked: Sequence[FuzzRecord],
     closed: Sequence[FuzzRecord],
     later: Sequence[FuzzRecord],
+    candles: Sequence[FuzzRecord],
 ) -> _Run:
-    run = _Run()
+    run = _Run(fuzz_state(follows=bool(candles)))
     for one in known:
-        run.state.admit(one.remembered, is_exploration=one.is_exploration)
+        run.state.admit(one.remembered, is_exploration=one.is_exploration, entry=one.entry)
     run.step([], asked)
-    run.step(closed, later)
+    run.step(closed, later, candles)
     return run
 
 
-def _answers(run: _Run, closed: Sequence[FuzzRecord]) -> Iterator[tuple[str, int]]:
+def _answers(
+    run: _Run, closed: Sequence[FuzzRecord], candles: Sequence[FuzzRecord]
+) -> Iterator[tuple[str, int]]:
     for decision in run.decisions:
         source = StrategyDecision.model_validate(orjson.loads(decision.value or b"")).source
         yield source.topic, source.offset
@@ -270,7 +302,10 @@ def _answers(run: _Run, closed: Sequence[FuzzRecord]) -> Iterator[tuple[str, int
     learned = [trade for step in run.steps for trade, _ in step.learned]
     if [decode_trade(record) for record in rest] != learned:
         raise ViolationError("the rewards are not those of the accepted trades, in their order")
-    for record in rest:
+    taken = [record for record in candles if (record.topic, record.offset) not in told]
+    if len(taken) != sum(step.candles.total() for step in run.steps):
+        raise ViolationError("not each accepted candle was counted")
+    for record in (*rest, *taken):
         yield record.topic, record.offset
 
 
@@ -331,7 +366,11 @@ _VIEW = RedisView(
     None,  # type: ignore[arg-type]  # a prepared write needs no server
     None,  # type: ignore[arg-type]
     prefix="ms",
-    meta=Meta(FoldSettings(), 8, TRADES, DECISIONS),
+    meta=Meta(
+        FoldSettings(),
+        8,
+        TopicNames(signals="signals", trades=TRADES, decisions=DECISIONS, dead_letters="dead"),
+    ),
 )
 
 
@@ -353,12 +392,12 @@ def _check_view(state: PartitionState) -> None:
         if name not in {"watermark", "meta", "rows"}
     }
     raw = RawPartition(
-        watermark={name: str(getattr(state.position, name)) for name in ("decisions", "trades")},
+        watermark={name: str(offset) for name, offset in state.position._asdict().items()},
         meta={},
         rows={name.removeprefix(rows): row.sets for name, row in delta.rows.items()},
         **hashes,
     )
-    again = fuzz_state()
+    again = fuzz_state(follows=state.following is not None)
     again.restore(raw.decode())
     if again.stored() != before:
         raise ViolationError("the state read back from Redis is another one")

@@ -1,13 +1,15 @@
 """Policies on market bars: decided and learned by the worker's own pipeline, without servers.
 
-The records are those of Kafka, to the byte: `Pipeline.step` decodes signals and closed trades,
-decides, learns and encodes, as it does for a partition. All symbols share one partition.
+The records are those of Kafka, to the byte: `Pipeline.step` decodes signals, closed trades and, where
+KAFKA_CANDLES_TOPIC is set, candles; it decides, learns, follows and encodes as it does for a partition. All
+symbols share one partition.
 """
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from consumer.settings import Settings
 from lab.measures import Ints
 from lab.outcomes import Outcomes
 from lab.progress import Track
-from schemas import MarketRegime, Signal
+from schemas import Candle, MarketRegime, Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,9 @@ def run(
 ) -> Run:
     """Let a policy decide all signals, and learn from each trade when it has closed.
 
-    At each moment the trades that have closed by then are learned first, then its signals are
-    decided. A trade that is still open at the end of the bars is never learned.
+    At each moment the trades that have closed by then are learned first, then candles that have closed
+    are taken in, then its signals are decided. A trade that is still open at the end of the bars is
+    never learned.
 
     Args:
         settings: Of the worker: policy, profiles, limits and seed.
@@ -107,6 +110,7 @@ def run(
     learned = np.zeros(len(outcomes), dtype=np.int64)
     running: list[tuple[int, int]] = []
     offset = explored = refused = 0
+    candles = None if state.following is None else Ahead(candles_of(outcomes))
 
     def ended(until_ms: int) -> Iterator[tuple[int, int]]:
         while running and running[0][0] <= until_ms:
@@ -120,11 +124,12 @@ def run(
             key = signals.records[number].key
             trades.append(_Record("trade-closed", offset, closed_ms, key, value))
             offset += 1
-        done = pipeline.step(state, trades, batch, now_ms=now_ms, degraded=False)
-        for record, error in done.refused:
-            if record.topic == "signals":
-                raise error
-            refused += 1
+        closed = () if candles is None else list(candles.until(now_ms))
+        learning = pipeline.step(state, trades, (), closed, now_ms=now_ms, degraded=False)
+        refused += len(learning.refused)
+        done = pipeline.step(state, (), batch, now_ms=now_ms, degraded=False)
+        for _, error in done.refused:
+            raise error
         for decision in done.decided:
             number, arm = int(decision.signal.signal_id), columns[decision.choice.arm]
             arms[number], learned[number] = arm, decision.table_offset
@@ -133,14 +138,53 @@ def run(
             if not outcomes.is_open[number, arm]:
                 heapq.heappush(running, (int(outcomes.closed_ms[number, arm]), number))
         state.take_changes()  # no view asks for them
+        if state.following is not None:
+            state.following.take_changes()
 
     decision_ids: dict[int, str] = {}
     records = track(signals.records, name, len(signals.records))
     for now_ms, batch in groupby(records, key=lambda record: record.timestamp):
         step(now_ms, list(batch))
-    if running:
-        step(max(running)[0], ())
+    if running or candles is not None:
+        series = {id(entry.series): entry.series for entry in outcomes.entries}
+        step(max(one.bars[-1].open_ms + one.step_ms for one in series.values()), ())
     return Run(name, arms, state=state, learned=learned, explored=explored, refused=refused)
+
+
+def candles_of(outcomes: Outcomes) -> Iterator[_Record]:
+    """Write the bars of all symbols as a feed would, in the order in which they close."""
+    series = {id(entry.series): entry.series for entry in outcomes.entries}
+    feeds = [[(bar.open_ms + one.step_ms, one, bar) for bar in one.bars] for one in series.values()]
+    merged = heapq.merge(*feeds, key=itemgetter(0))
+    for offset, (close_ms, one, bar) in enumerate(merged):
+        candle = Candle(
+            schema_version=1,
+            symbol=one.symbol,
+            timeframe=one.timeframe,
+            open_time=bar.open_ms,
+            close_time=close_ms,
+            open=bar.open,
+            high=bar.high,
+            low=bar.low,
+            close=bar.close,
+            volume=bar.volume or 0.0,
+        )
+        value = candle.model_dump_json().encode()
+        yield _Record("candles", offset, close_ms, one.symbol.encode(), value)
+
+
+class Ahead:
+    """Records given out as far as is asked."""
+
+    def __init__(self, records: Iterator[_Record]) -> None:
+        self._records = records
+        self._next = next(records, None)
+
+    def until(self, time_ms: int) -> Iterator[_Record]:
+        """Give the next records up to a time [Unix ms]."""
+        while self._next is not None and self._next.timestamp <= time_ms:
+            yield self._next
+            self._next = next(self._records, None)
 
 
 def _trade_bytes(

@@ -12,25 +12,25 @@ from typing import TypeVar
 
 import numpy as np
 import orjson
-from aiokafka import TopicPartition
 from pydantic import ValidationError
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.regime import RegimeResult
 from consumer.errors import BadMessageError, RefusedError
-from consumer.learn import learn
-from consumer.pipeline import decoded_trade
-from consumer.rebuild import merged
+from consumer.learn import follow, learn
+from consumer.pipeline import decoded_candle, decoded_trade
+from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics
 from lab.measures import Floats
 from lab.progress import Track
-from schemas import Message, StrategyDecision, TradeClosed
+from schemas import Candle, Message, StrategyDecision, TradeClosed
 
 M = TypeVar("M", bound=Message)
 
@@ -157,6 +157,7 @@ class _Folder:
                 timestamp_ms,
             ),
             is_exploration=decision.is_exploration,
+            entry=Entry(tpsl.entry_reference, decision.signal_ts, decision.timeframe),
         )
 
     def _expected(self, context: ContextKey, arm: str) -> float:
@@ -166,6 +167,9 @@ class _Folder:
             stats = row.get(arm, NO_REWARDS)
             expected = (stats.total_r + _SHRINKAGE * expected) / (stats.count + _SHRINKAGE)
         return expected
+
+    def follow(self, candle: Candle | BadMessageError, offset: int) -> None:
+        follow(self._state, candle, offset=offset)
 
     def learn(self, trade: TradeClosed | BadMessageError, offset: int, timestamp_ms: int) -> None:
         last = next(reversed(self._state.closed), None)
@@ -212,28 +216,16 @@ async def from_topics(
     for number in range(await check_topics(settings.connection, settings.topics)):
         folder = _Folder(settings)
         folders.append(folder)
-        decisions_log = TopicPartition(settings.kafka_decisions_topic, number)
-        trades_log = TopicPartition(settings.kafka_trade_closed_topic, number)
-        async with LogReader(settings.connection, [decisions_log, trades_log]) as reader:
-            (first_decision, last_decision), (first_trade, last_trade) = [
-                await reader.bounds(log) for log in (decisions_log, trades_log)
-            ]
-            if first_decision or first_trade:
-                raise RefusedError(
-                    f"partition {number}: {decisions_log.topic} begins at offset {first_decision}, "
-                    f"{trades_log.topic} at {first_trade}: what was learned before cannot be known"
-                )
-            on_total(last_decision)
-            async for record, is_trade, _ in merged(
-                reader,
-                decisions_log,
-                trades_log,
-                start=Position(),
-                end=Position(last_decision, last_trade),
-                trades_offset=last_trade,
-            ):
-                if is_trade:
+        logs = logs_of(settings.topics, number)
+        async with LogReader(settings.connection, logs.all) as reader:
+            first, last = await bounds_of(reader, logs)
+            refuse_if_begun(logs, first)
+            on_total(last.decisions)
+            async for record, log, _ in merged(reader, logs, start=Position(), end=last, upto=last):
+                if log == "trade":
                     folder.learn(decoded_trade(record), record.offset, record.timestamp)
+                elif log == "candle":
+                    folder.follow(decoded_candle(record), record.offset)
                 else:
                     on_progress(1)
                     folder.decide(_read(StrategyDecision, record.value), record.timestamp)

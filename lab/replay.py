@@ -10,10 +10,10 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.decide import Decider, decision_id_of
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
-from consumer.errors import BadMessageError, RefusedError
-from consumer.learn import learn
-from consumer.pipeline import decoded_trade
-from consumer.rebuild import merged
+from consumer.errors import BadMessageError
+from consumer.learn import follow, learn
+from consumer.pipeline import decoded_candle, decoded_trade
+from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics
@@ -108,47 +108,42 @@ async def _replay_partition(
     on_total: Callable[[int], None],
     on_progress: Callable[[int], None],
 ) -> None:
-    decisions_log = TopicPartition(settings.kafka_decisions_topic, number)
-    trades_log = TopicPartition(settings.kafka_trade_closed_topic, number)
+    logs = logs_of(settings.topics, number)
     signals_log = TopicPartition(settings.kafka_signals_topic, number)
     decider = settings.decider
     encoder = DecisionEncoder(decider.selector.policy.name, decider.policy_version)
     state = PartitionState(settings.fold)
     async with (
-        LogReader(settings.connection, [decisions_log, trades_log]) as reader,
+        LogReader(settings.connection, logs.all) as reader,
         LogReader(settings.connection, [signals_log]) as signals_reader,
     ):
-        (first_decision, last_decision), (first_trade, last_trade) = [
-            await reader.bounds(log) for log in (decisions_log, trades_log)
-        ]
-        if first_decision or first_trade:
-            raise RefusedError(
-                f"partition {number}: {decisions_log.topic} begins at offset {first_decision}, "
-                f"{trades_log.topic} at {first_trade}: what was learned before cannot be known"
-            )
+        first, last = await bounds_of(reader, logs)
+        refuse_if_begun(logs, first)
         signals = _Signals(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
-        on_total(last_decision)
-        async for record, is_trade, decision in merged(
-            reader,
-            decisions_log,
-            trades_log,
-            start=Position(),
-            end=Position(last_decision, last_trade),
-            trades_offset=0,
+        on_total(last.decisions)
+        async for record, log, decision in merged(
+            reader, logs, start=Position(), end=last, upto=Position()
         ):
-            if is_trade:
+            if log == "trade":
                 trade = decoded_trade(record)
                 learn(state, trade, offset=record.offset, timestamp_ms=record.timestamp)
+                continue
+            if log == "candle":
+                follow(state, decoded_candle(record), offset=record.offset)
                 continue
             on_progress(1)
             if decision is None:
                 found.foreign += 1
                 continue
-            state.position = Position(record.offset, decision.table_offset)
+            state.position = Position(
+                record.offset, decision.table_offset, decision.candles_offset or 0
+            )
             await _compare(decider, encoder, state, signals, record, found)
             if found.difference is not None:
                 return
-            state.admit(decision.remembered, is_exploration=decision.is_exploration)
+            state.admit(
+                decision.remembered, is_exploration=decision.is_exploration, entry=decision.entry
+            )
 
 
 async def _compare(

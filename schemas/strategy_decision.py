@@ -87,6 +87,11 @@ class StrategyDecision(Message):
     table_offset: Offset = Field(
         description="The `trade-closed` offset [records] up to which the table was folded, from 0."
     )
+    candles_offset: Offset | None = Field(
+        None,
+        description="The `candles` offset [records] up to which signals were followed, from 0; null while "
+        "that topic is off.",
+    )
     degraded: bool = Field(description="Decided from a table that Redis has not confirmed lately.")
     experiment: str | None = Field(None, description="The running A/B test; null without one.")
     variant: Variant | None = Field(None, description="Its variant; null without a test.")

@@ -38,15 +38,15 @@ class Calibration:
         self.is_trusted = True
 
     def put(self, number: int, gap_r: float) -> None:
-        """Add the newest trade.
+        """Add a trade; of too many, the one of the lowest number leaves.
 
         Args:
-            number: Of the trade; rises from trade to trade.
+            number: Of the trade.
             gap_r: Difference between its outcome on paper and its reward [R], at least 0.
         """
         self._gaps[number] = gap_r
         if len(self._gaps) > _COMPARED:
-            del self._gaps[next(iter(self._gaps))]
+            del self._gaps[min(self._gaps)]
         self._judge()
 
     def correct(self, number: int, gap_r: float) -> None:

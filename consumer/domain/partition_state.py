@@ -7,6 +7,15 @@ from operator import attrgetter, itemgetter
 from typing import Literal, NamedTuple
 
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.following import (
+    CandleOutcome,
+    Ended,
+    Entry,
+    Followed,
+    Following,
+    LastCandle,
+    Series,
+)
 from consumer.domain.ladder import Ladder, built_in_ladders
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
@@ -23,12 +32,14 @@ from consumer.domain.qtable import (
 )
 from consumer.domain.reward import RewardUnit, in_unit, realized_r
 from consumer.errors import BadMessageError
-from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
+from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
 
 DEFAULT_ACCOUNT = "default"
 
 Attribution = Literal["decision", "symbol", "echo"]
 """How a trade found its arm: by decision_id, by the newest open decision, by what it echoed."""
+
+_NOT_BY_LADDER = frozenset({CloseReason.TIMEOUT, CloseReason.LIQUIDATION})
 
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
 
@@ -52,6 +63,9 @@ class FoldSettings:
     """Decisions, and rewards, of an account by which a repeat is known."""
     ladders: Mapping[str, Ladder] = field(default_factory=built_in_ladders)
     """Of every strategy, by id: those that a trade may echo, and that its path is walked for."""
+    candles: str | None = None
+    """Timeframe of the candles that signals are followed by; empty: each signal's own; None: no signal is
+    followed, the paths of trades are learned from."""
 
     @property
     def decay(self) -> float:
@@ -64,6 +78,15 @@ class Position(NamedTuple):
 
     decisions: int = 0
     trades: int = 0
+    candles: int = 0
+
+    def reaches(self, other: "Position") -> bool:
+        """Tell whether no log is folded less far than at another position."""
+        return (
+            self.decisions >= other.decisions
+            and self.trades >= other.trades
+            and self.candles >= other.candles
+        )
 
 
 @dataclass(slots=True)
@@ -113,6 +136,8 @@ class StoredPartition:
     """Account, id and number of those that no remembered decision tells."""
     trades: Sequence[FoldedTrade]
     parents: Mapping[ParentKey, Mapping[str, ArmStats]] = field(default_factory=dict)
+    followed: Sequence[Followed] = ()
+    series: Mapping[Series, LastCandle] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +171,11 @@ class _Arm:
 class PartitionState:
     """Q-table, remembered decisions and counted trades of one partition.
 
-    A pure function of the two logs and of `FoldSettings`: the same records in the same order give
+    A pure function of its logs and of `FoldSettings`: the same records in the same order give
     the same state, to the last bit, in every process. Records must come in this order: a trade at
-    offset t after exactly the decisions with `table_offset` <= t.
+    offset t after exactly the decisions with `table_offset` <= t, a candle at offset c after exactly
+    those with `candles_offset` <= c. Between two decisions the order of trades and candles does not
+    matter.
 
     Args:
         settings: What the fold depends on.
@@ -168,7 +195,16 @@ class PartitionState:
         self.decision_ids: dict[str, dict[str, int]] = {}
         self.trades: dict[str, dict[str, FoldedTrade]] = {}
         self.calibrations: dict[str, Calibration] = {}
-        """By account; of those whose trades had paths."""
+        """By account; of those whose trades had paths, or were followed."""
+        self.following: Following | None = None
+        if settings.candles is not None:
+            self.following = Following(
+                settings.ladders,
+                settings.candles,
+                reward_unit=settings.reward_unit,
+                ttl_ms=settings.decision_ttl_ms,
+                calibrations=self.calibrations,
+            )
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
 
     def clear(self) -> None:
@@ -185,6 +221,8 @@ class PartitionState:
         ):
             kept.clear()
         self.changes = Changes()
+        if self.following is not None:
+            self.following.clear()
 
     # Decisions
 
@@ -201,8 +239,16 @@ class PartitionState:
         """Tell whether this id is among the last decisions of the account: its signal a repeat."""
         return decision_id in self.decision_ids.get(account, ())
 
-    def admit(self, decision: OpenDecision, *, is_exploration: bool) -> None:
-        """Fold one decision; a repeated id changes nothing, the first record counts."""
+    def admit(
+        self, decision: OpenDecision, *, is_exploration: bool, entry: Entry | None = None
+    ) -> None:
+        """Fold one decision; a repeated id changes nothing, the first record counts.
+
+        Args:
+            decision: What is remembered of it.
+            is_exploration: Whether its strategy was drawn at random.
+            entry: What it is followed by, where candles are; None: it is not followed.
+        """
         if self.knows_decision(decision.account, decision.decision_id):
             return
         self.totals.decisions += 1
@@ -220,7 +266,10 @@ class PartitionState:
                 self.changes.decision_ids.add((decision.account, decision.decision_id))
                 return  # its first record stays
             self._forget(known)
-        self._open(decision.numbered(number))
+        decision = decision.numbered(number)
+        self._open(decision)
+        if self.following is not None and entry is not None:
+            self._fold_ended(self.following.admit(decision, entry))
         while len(self.open) > self.settings.open_decisions_max:
             self._forget(next(iter(self.open.values())))
         for group in (self.open, self.closed):
@@ -294,10 +343,11 @@ class PartitionState:
         arm = self._find_arm(trade, account, timestamp_ms)
         reward_r = realized_r(trade, arm.atr)
         reward = in_unit(reward_r, self.settings.reward_unit, arm.atr_mult_sl)
+        atr = arm.atr if arm.atr is not None else trade.atr
         if arm.decision is not None:
             self._close(arm.decision)
+            self._note_realized(arm.decision, trade, reward_r)
         self.totals.rewards += 1
-        atr = arm.atr if arm.atr is not None else trade.atr
         parent_ordinals, paper = (0, 0), {}
         if trade.close_reason in self.settings.learn_exclude:
             stats, ordinal = self.row(arm.context).get(arm.strategy, NO_REWARDS), 0
@@ -359,15 +409,48 @@ class PartitionState:
         self, context: ContextKey, trade: TradeClosed, atr: float | None
     ) -> dict[str, float]:
         """Fold what each strategy would have earned; give it by id, nothing when it is not told."""
-        if not trade.path or atr is None:
-            return {}
+        if not trade.path or atr is None or self.following is not None:
+            return {}  # where candles tell it, it would count twice
         found = paper_rewards(self.settings.ladders, trade, atr, self.settings.reward_unit)
-        self.rows[context] = with_paper(self.row(context), found, self._decay)
-        self.changes.arms.update((context, name) for name in found)
-        for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
-            self.parents[parent] = with_paper(row, found, self._decay)
-            self.changes.parents.update((parent, name) for name in found)
+        self._fold_paper(context, found)
         return found
+
+    def _fold_paper(self, context: ContextKey, rewards: Mapping[str, float]) -> None:
+        self.rows[context] = with_paper(self.row(context), rewards, self._decay)
+        self.changes.arms.update((context, name) for name in rewards)
+        for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
+            self.parents[parent] = with_paper(row, rewards, self._decay)
+            self.changes.parents.update((parent, name) for name in rewards)
+
+    # Candles
+
+    def fold_candle(self, candle: Candle) -> CandleOutcome:
+        """Fold one candle: signals that end by it count on paper.
+
+        Raises:
+            RuntimeError: The settings have no candles.
+        """
+        if self.following is None:
+            raise RuntimeError("no signal is followed: the settings have no candles")
+        outcome, ended = self.following.take(candle)
+        self._fold_ended(ended)
+        return outcome
+
+    def _fold_ended(self, ended: Iterable[Ended]) -> None:
+        for context, rewards in ended:
+            self._fold_paper(context, rewards)
+
+    def _note_realized(self, decision: OpenDecision, trade: TradeClosed, reward_r: float) -> None:
+        """Let following compare what its ladder would have earned, where the ladder closed it."""
+        if (
+            self.following is None
+            or trade.close_reason in self.settings.learn_exclude
+            or trade.close_reason in _NOT_BY_LADDER
+        ):
+            return
+        one_r = decision.atr if trade.atr is None else trade.atr
+        gross = reward_r * one_r + (trade.fees or 0.0)
+        self.following.realized(decision.decision_id, gross / decision.atr)
 
     def calibration(self, account: str) -> Calibration:
         """Tell how well the paths of an account's trades agree with what they earned."""
@@ -516,6 +599,8 @@ class PartitionState:
             {(account, key) for account, keys in self.trades.items() for key in keys},
             {(parent, strategy) for parent, row in self.parents.items() for strategy in row},
         )
+        if self.following is not None:
+            self.following.touch_all()
 
     def stored(self) -> StoredPartition:
         """Give all there is, to keep or to compare."""
@@ -533,6 +618,8 @@ class PartitionState:
             ],
             trades=[trade for group in self.trades.values() for trade in group.values()],
             parents={parent: dict(row) for parent, row in self.parents.items()},
+            followed=[] if self.following is None else list(self.following.followed.values()),
+            series={} if self.following is None else dict(self.following.series),
         )
 
     def restore(self, stored: StoredPartition) -> None:
@@ -555,4 +642,6 @@ class PartitionState:
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
             self.trades.setdefault(trade.account, {})[trade.trade_id] = trade
             self._compare(trade)
+        if self.following is not None:
+            self.following.restore(stored.followed, stored.series)
         self.changes = Changes()

@@ -43,6 +43,11 @@ class ArmStats:
         return self.total_r / self.count if self.count else 0.0
 
     @property
+    def avg_paper_reward(self) -> float:
+        """Mean outcome on paper [R]; 0 without any."""
+        return self.paper_r / self.paper_count if self.paper_count else 0.0
+
+    @property
     def win_rate(self) -> float:
         """Share of wins [1]; 0 without rewards."""
         return self.win_count / self.count if self.count else 0.0

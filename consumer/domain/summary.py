@@ -25,6 +25,8 @@ class BestStrategy(TypedDict):
     count: int
     win_rate: float
     total_r: float
+    paper_count: int
+    avg_paper_reward: float
 
 
 class Summary(TypedDict):
@@ -49,6 +51,8 @@ def entry(context: ContextKey, strategy: str, stats: ArmStats) -> BestStrategy:
         "count": stats.count,
         "win_rate": stats.win_rate,
         "total_r": stats.total_r,
+        "paper_count": stats.paper_count,
+        "avg_paper_reward": stats.avg_paper_reward,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.following import Followed, Lane, LastCandle, Series
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.qtable import ArmStats
 from schemas import MarketRegime, Side
@@ -250,3 +251,53 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
         (of_all, of_regime),
         None if paper is None else float(paper),
     )
+
+
+def encode_followed(one: Followed) -> str:
+    """Write a followed signal."""
+    lanes = {name: list(lane) for name, lane in one.lanes.items()}
+    return _dump([*one[1:-3], lanes, one.real_r, one.paper_r])
+
+
+def decode_followed(decision_id: str, text: str) -> Followed:
+    """Read a followed signal."""
+    account, symbol, side, regime, variant, strategy, entry, atr, *rest = orjson.loads(text)
+    timeframe, since_ms, timestamp_ms, number, lanes, real_r, paper_r = rest
+    return Followed(
+        decision_id,
+        intern(account),
+        intern(symbol),
+        Side(side),
+        MarketRegime(regime),
+        variant,
+        intern(strategy),
+        float(entry),
+        float(atr),
+        intern(timeframe),
+        since_ms,
+        timestamp_ms,
+        number,
+        {
+            intern(name): Lane(rung, float(gross), float(left))
+            for name, (rung, gross, left) in lanes.items()
+        },
+        None if real_r is None else float(real_r),
+        None if paper_r is None else float(paper_r),
+    )
+
+
+def series_field(series: Series) -> str:
+    """Name a series; a symbol holds no space."""
+    return " ".join(series)
+
+
+def encode_last_candle(last: LastCandle) -> str:
+    """Write where a series stands."""
+    return _dump(list(last))
+
+
+def decode_series(name: str, text: str) -> tuple[Series, LastCandle]:
+    """Read where a series stands."""
+    symbol, timeframe = name.split(" ", 1)
+    open_ms, close_ms, close = orjson.loads(text)
+    return (intern(symbol), intern(timeframe)), LastCandle(open_ms, close_ms, float(close))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from consumer.domain.context import ContextKey
 
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 """Layout of everything below; another one is refused at opening."""
 
 
@@ -65,6 +65,16 @@ class PartitionKeys:
         return self._key("parents")
 
     @property
+    def followed(self) -> str:
+        """Hash: signals that are followed on paper, by decision id."""
+        return self._key("followed")
+
+    @property
+    def series(self) -> str:
+        """Hash: the last candle of each symbol and timeframe."""
+        return self._key("series")
+
+    @property
     def fixed(self) -> list[str]:
         """All keys but the rows, in the order the scripts expect."""
         return [
@@ -76,6 +86,8 @@ class PartitionKeys:
             self.trades,
             self.totals,
             self.parents,
+            self.followed,
+            self.series,
         ]
 
     @property

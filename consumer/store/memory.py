@@ -30,6 +30,8 @@ class MemoryView:
     def prepare(self, partition: int, state: PartitionState, since: Position) -> MemoryDelta:
         """Take a state's changes as a write; `since` is where the view is known to stand."""
         state.take_changes()
+        if state.following is not None:
+            state.following.take_changes()
         return MemoryDelta(partition, since, state.position, state.stored())
 
     async def write(self, delta: MemoryDelta) -> WriteAnswer:
@@ -37,12 +39,11 @@ class MemoryView:
         found = self.partitions.get(delta.partition)
         if found is None:
             return WriteAnswer.REWOUND
-        (decisions, trades), since, upto = found.position, delta.since, delta.position
-        if decisions >= upto.decisions and trades >= upto.trades:
+        if found.position.reaches(delta.position):
             return WriteAnswer.ALREADY_APPLIED
-        if decisions < since.decisions or trades < since.trades:
+        if not found.position.reaches(delta.since):
             return WriteAnswer.REWOUND
-        if decisions > upto.decisions or trades > upto.trades:
+        if not delta.position.reaches(found.position):
             return WriteAnswer.OTHER_OWNER
         self.partitions[delta.partition] = delta.stored
         return WriteAnswer.APPLIED

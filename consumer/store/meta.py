@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
+from consumer.connection import TopicNames
 from consumer.domain.partition_state import FoldSettings
 from consumer.errors import RefusedError
 from consumer.store.codec import number
@@ -19,14 +20,12 @@ class Meta:
     Args:
         fold: Settings of the fold.
         partitions: Partition count of the input topics.
-        trades_topic: Name of the log of closed trades.
-        decisions_topic: Name of the log of decisions.
+        topics: Names of the logs.
     """
 
     fold: FoldSettings
     partitions: int
-    trades_topic: str
-    decisions_topic: str
+    topics: TopicNames
 
     @property
     def fields(self) -> dict[str, str]:
@@ -34,8 +33,9 @@ class Meta:
         content = {
             "layout": str(LAYOUT_VERSION),
             "partitions": str(self.partitions),
-            "trades_topic": self.trades_topic,
-            "decisions_topic": self.decisions_topic,
+            "trades_topic": self.topics.trades,
+            "decisions_topic": self.topics.decisions,
+            "candles_topic": self.topics.candles,
             "reward_unit": self.fold.reward_unit,
             "alpha": number(self.fold.alpha),
             "half_life": number(self.fold.half_life),
@@ -46,6 +46,7 @@ class Meta:
             "ladders": _digest(
                 {name: astuple(ladder) for name, ladder in self.fold.ladders.items()}
             ),
+            "candles": self.fold.candles or "",
         }
         return content | {"fingerprint": _digest(content)}
 

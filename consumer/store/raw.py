@@ -12,7 +12,7 @@ from consumer.store import codec
 
 @dataclass(frozen=True, slots=True)
 class RawPartition:
-    """The hashes of a partition as they are stored."""
+    """The hashes of a partition as they are stored; fixed ones in the order of PartitionKeys.fixed."""
 
     watermark: dict[str, str]
     meta: dict[str, str]
@@ -22,13 +22,15 @@ class RawPartition:
     trades: dict[str, str]
     totals: dict[str, str]
     parents: dict[str, str]
+    followed: dict[str, str]
+    series: dict[str, str]
     rows: dict[str, dict[str, str]]
     """By the name of the context."""
 
     @property
     def is_whole(self) -> bool:
         """Whether it is the state at a position: not absent, and not being written anew."""
-        return "decisions" in self.watermark and "trades" in self.watermark
+        return self.watermark.keys() >= set(Position._fields)
 
     def decode(self) -> StoredPartition:
         """Read the state out of them.
@@ -56,7 +58,7 @@ class RawPartition:
             for name, fields in self.rows.items()
         }
         return StoredPartition(
-            position=Position(int(self.watermark["decisions"]), int(self.watermark["trades"])),
+            position=Position(*(int(self.watermark[name]) for name in Position._fields)),
             totals=decode_totals(self.totals),
             rows=rows,
             open=open_,
@@ -64,6 +66,8 @@ class RawPartition:
             decision_ids=ids,
             trades=[codec.decode_trade(name, text) for name, text in self.trades.items()],
             parents=codec.decode_parents(self.parents.values()),
+            followed=[codec.decode_followed(key, text) for key, text in self.followed.items()],
+            series=dict(codec.decode_series(key, text) for key, text in self.series.items()),
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
+from consumer.domain.following import Following
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
 from consumer.ports import WriteAnswer
 from consumer.store import codec
@@ -77,6 +78,8 @@ class RedisDelta:
     trades: HashDelta = field(default_factory=HashDelta)
     totals: HashDelta = field(default_factory=HashDelta)
     parents: HashDelta = field(default_factory=HashDelta)
+    followed: HashDelta = field(default_factory=HashDelta)
+    series: HashDelta = field(default_factory=HashDelta)
     rows: dict[str, HashDelta] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -94,6 +97,8 @@ class RedisDelta:
             self.trades,
             self.totals,
             self.parents,
+            self.followed,
+            self.series,
         ]
 
 
@@ -173,20 +178,11 @@ class RedisView:
         keys = self.keys(partition)
         found = await self._run(self._bulk, _READ, keys.fixed, [keys.row_prefix])
         fixed = len(keys.fixed)
-        watermark, meta, contexts, decisions, decision_ids, trades, totals, parents = map(
-            _pairs, found[:fixed]
+        hashes: dict[str, Any] = dict(
+            zip(RawPartition.__slots__, map(_pairs, found[:fixed]), strict=False)
         )
-        return RawPartition(
-            watermark=watermark,
-            meta=meta,
-            contexts=contexts,
-            decisions=decisions,
-            decision_ids=decision_ids,
-            trades=trades,
-            totals=totals,
-            parents=parents,
-            rows=dict(zip(contexts, map(_pairs, found[fixed:]), strict=True)),
-        )
+        rows = map(_pairs, found[fixed:])
+        return RawPartition(**hashes, rows=dict(zip(hashes["contexts"], rows, strict=True)))
 
     async def load(self, partition: int) -> StoredPartition | None:
         """Read a partition's state; None when nothing, or nothing whole, is there.
@@ -206,13 +202,11 @@ class RedisView:
         with self._round_trip():
             pipeline = self._client.pipeline(transaction=False)
             for partition in partitions:
-                pipeline.hmget(self.keys(partition).watermark, ["decisions", "trades"])
+                pipeline.hmget(self.keys(partition).watermark, Position._fields)
             answers = await pipeline.execute()
         return {
-            partition: None
-            if None in (decisions, trades)
-            else Position(int(decisions), int(trades))
-            for partition, (decisions, trades) in zip(partitions, answers, strict=True)
+            partition: None if None in found else Position(*map(int, found))
+            for partition, found in zip(partitions, answers, strict=True)
         }
 
     async def snapshot(self, partitions: int) -> Snapshot:
@@ -253,6 +247,8 @@ class RedisView:
                 codec.trade_field(account, trade_id),
                 None if trade is None else codec.encode_trade(trade),
             )
+        if state.following is not None:
+            _put_following(delta, state.following)
         return delta
 
     async def write(self, delta: RedisDelta) -> WriteAnswer:
@@ -272,8 +268,7 @@ class RedisView:
         ]
         for hash_delta in [*delta.hashes, *delta.rows.values()]:
             arguments.extend(hash_delta.arguments())
-        code, _, _ = await self._run(client, _WRITE, keys, arguments)
-        return WriteAnswer(code)
+        return WriteAnswer(await self._run(client, _WRITE, keys, arguments))
 
     async def rewrite(self, delta: RedisDelta) -> WriteAnswer:
         """Replace all that is there by a write that holds everything; not whole until its end."""
@@ -297,7 +292,20 @@ class RedisView:
 
 def _totals_fields(state: PartitionState) -> dict[str, str]:
     fields = {name: str(getattr(state.totals, name)) for name in Totals.__slots__}
-    return fields | {"open": str(len(state.open))}  # for pages, which cannot count them cheaply
+    # for pages, which cannot count them cheaply
+    followed = 0 if state.following is None else state.following.open_count
+    return fields | {"open": str(len(state.open)), "followed": str(followed)}
+
+
+def _put_following(delta: RedisDelta, following: Following) -> None:
+    changes = following.take_changes()
+    for decision_id in changes.followed:
+        one = following.followed.get(decision_id)
+        delta.followed.put(decision_id, None if one is None else codec.encode_followed(one))
+    for series in changes.series:
+        delta.series.sets[codec.series_field(series)] = codec.encode_last_candle(
+            following.series[series]
+        )
 
 
 def _empty(delta: RedisDelta) -> RedisDelta:
@@ -305,7 +313,15 @@ def _empty(delta: RedisDelta) -> RedisDelta:
 
 
 def _parts(delta: RedisDelta) -> Iterator[RedisDelta]:
-    for name in ("contexts", "decisions", "decision_ids", "trades", "parents"):
+    for name in (
+        "contexts",
+        "decisions",
+        "decision_ids",
+        "trades",
+        "parents",
+        "followed",
+        "series",
+    ):
         for piece in getattr(delta, name).parts(_PART):
             part = _empty(delta)
             setattr(part, name, piece)

@@ -29,6 +29,8 @@ class _Partition(BaseModel):
     trades: _Fields
     totals: _Fields
     parents: _Fields
+    followed: _Fields
+    series: _Fields
     rows: dict[str, _Fields]
 
 

@@ -25,6 +25,8 @@ class Table:
     rows: Mapping[ContextKey, Mapping[str, ArmStats]]
     totals: Sequence[Totals]
     open_decisions: int
+    followed_signals: int
+    """Those that are followed on paper, their ladders still open."""
 
 
 class TableReader:
@@ -48,12 +50,13 @@ class TableReader:
         """
         rows: dict[ContextKey, Mapping[str, ArmStats]] = {}
         totals: list[Totals] = []
-        open_decisions = 0
+        open_decisions = followed = 0
         try:
             for keys in self._keys:
                 counters = await self._all(keys.totals)
                 totals.append(decode_totals(counters))
                 open_decisions += int(counters.get("open", 0))
+                followed += int(counters.get("followed", 0))
                 contexts = [
                     context
                     for text in (await self._all(keys.contexts)).values()
@@ -68,7 +71,7 @@ class TableReader:
                     rows |= {c: codec.decode_row(f) for c, f in zip(part, found, strict=True)}
         except REDIS_ERRORS as error:
             raise TransientError(f"Redis does not answer: {error}") from error
-        return Table(rows, totals, open_decisions)
+        return Table(rows, totals, open_decisions, followed)
 
     async def _all(self, key: str) -> dict[str, str]:
         # the client decodes: what its types cannot know

@@ -193,11 +193,7 @@ class ViewSync(Generic[D]):
         if expected is None or expected.rewrites != self._rewrites:
             self._is_heartbeat_failing = False
             return  # it was being written anew, or is since then: not whole in between
-        if (
-            position is None
-            or position.decisions < expected.position.decisions
-            or position.trades < expected.position.trades
-        ):
+        if position is None or not position.reaches(expected.position):
             self._lose()
             return
         self._is_heartbeat_failing = False

@@ -1,30 +1,28 @@
 -- Puts the changes of a partition in place and moves its watermark, in one step.
--- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, then the rows
+-- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, followed, series, then the rows
 -- ARGV: fingerprint of the fold, token, last (1: the write is whole after this part),
---       since decisions, since trades, next decisions, next trades,
+--       since decisions, trades, candles, next decisions, trades, candles,
 --       then for each hash from contexts on: number of fields to set, field, value, ...,
 --       number of fields to delete, field, ...
 -- With a token: part of a rewrite, accepted while nobody else began one since.
--- Answer: {code, decisions, trades} as consumer/ports.py words it.
-local function answer(code, d, t) return {code, tostring(d or -1), tostring(t or -1)} end
-
-local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'rebuild')
-local d, t = tonumber(mark[1] or nil), tonumber(mark[2] or nil)
+-- Answer: code, as consumer/ports.py words it.
+local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'candles', 'rebuild')
+local d, t, c = tonumber(mark[1] or nil), tonumber(mark[2] or nil), tonumber(mark[3] or nil)
 local token, last = ARGV[2], ARGV[3] == '1'
-local since_d, since_t = tonumber(ARGV[4]), tonumber(ARGV[5])
-local next_d, next_t = tonumber(ARGV[6]), tonumber(ARGV[7])
+local since_d, since_t, since_c = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local next_d, next_t, next_c = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
 if token ~= '' then
-  if mark[3] ~= token then return answer(-3, d, t) end
+  if mark[4] ~= token then return -3 end
 else
-  if not d or not t then return answer(-1, d, t) end
-  if redis.call('HGET', KEYS[2], 'fingerprint') ~= ARGV[1] then return answer(-2, d, t) end
-  if d >= next_d and t >= next_t then return answer(0, d, t) end
-  if d < since_d or t < since_t then return answer(-1, d, t) end
-  if d > next_d or t > next_t then return answer(-3, d, t) end
+  if not d or not t or not c then return -1 end
+  if redis.call('HGET', KEYS[2], 'fingerprint') ~= ARGV[1] then return -2 end
+  if d >= next_d and t >= next_t and c >= next_c then return 0 end
+  if d < since_d or t < since_t or c < since_c then return -1 end
+  if d > next_d or t > next_t or c > next_c then return -3 end
 end
 
-local at = 8
+local at = 10
 local function take(count, key, command)
   -- unpack is limited by the interpreter's stack: a thousand arguments at a time
   local stop = at + count - 1
@@ -43,6 +41,6 @@ end
 
 if token == '' or last then
   if token ~= '' then redis.call('HDEL', KEYS[1], 'rebuild') end
-  redis.call('HSET', KEYS[1], 'decisions', ARGV[6], 'trades', ARGV[7])
+  redis.call('HSET', KEYS[1], 'decisions', ARGV[7], 'trades', ARGV[8], 'candles', ARGV[9])
 end
-return answer(1, next_d, next_t)
+return 1

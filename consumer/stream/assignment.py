@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, RefusedError, TransientError
 from consumer.stream.ownership import final_offsets
-from consumer.stream.partition import Partition
+from consumer.stream.partition import Offsets, Partition
 from consumer.stream.transaction import SLOW_COMMIT_S, Sink
 
 _ASK_TIMEOUT_S = 10.0
@@ -26,6 +26,11 @@ _MAX_BYTES = 2 << 20
 messages take a tenth of what the group waits for a member, which does not turn meanwhile."""
 _REST_S = 0.2  # between two looks whether waiting records may be worked off
 _CLOSE_TIMEOUT_S = 1.0
+
+
+def _offsets_of(partition: Partition, found: Mapping[TopicPartition, int]) -> Offsets:
+    candles = 0 if partition.candles is None else found[partition.candles]
+    return Offsets(found[partition.signals], found[partition.trades], candles)
 
 
 class Assignment:
@@ -110,7 +115,7 @@ class Assignment:
     # the partitions are claimed, the state is brought up to date, records are let in
 
     async def _open(self) -> list[asyncio.Task[None]]:
-        logs = [log for p in self._all for log in (p.signals, p.trades)]
+        logs = [log for p in self._all for log in p.logs]
         if not logs:
             return []
         await self._sink.start()
@@ -128,7 +133,7 @@ class Assignment:
         await self._claim()
         lives = [
             asyncio.create_task(
-                p.run(self._committed[p.signals], self._committed[p.trades], first[p.trades]),
+                p.run(_offsets_of(p, self._committed), _offsets_of(p, first)),
                 name=f"partition {p.number}",
             )
             for p in self._all

@@ -1,9 +1,11 @@
-"""One partition of both input topics: opened, read into its inboxes, worked off."""
+"""One partition of all input topics: opened, read into its inboxes, worked off."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,6 +19,8 @@ _INBOX_LOW = 1_000
 _INBOX_FULL_BYTES = 8 << 20
 _INBOX_LOW_BYTES = 2 << 20
 """What they may take: records may be a megabyte each, and that is what a broker sends at once."""
+_SIGNALS_WAIT_S = 1.0
+"""Longest wait of candles for signals that are said to be there and do not come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,32 +29,49 @@ class InputTopics:
 
     signals: str
     trades: str
+    candles: str = ""
+    """Empty: none are read."""
+
+    @property
+    def all(self) -> list[str]:
+        """Those there are."""
+        return [name for name in (self.signals, self.trades, self.candles) if name]
+
+
+class Offsets(NamedTuple):
+    """An offset in each input topic."""
+
+    signals: int
+    trades: int
+    candles: int = 0
 
 
 class PartitionWork(Protocol):
     """What is done with a partition's records; used by one task."""
 
-    async def open(self, signals_offset: int, trades_offset: int) -> tuple[int, int]:
+    async def open(self, offsets: Offsets) -> Offsets:
         """Bring the state up to date.
 
         Args:
-            signals_offset: Up to which offset the group has worked off signals.
-            trades_offset: The same of closed trades.
+            offsets: Up to which the group has worked off the input.
 
         Returns:
-            The offsets from which signals and closed trades are to be read.
+            From which it is to be read.
         """
 
     @property
     def accepts_trades(self) -> bool:
-        """Whether closed trades may be worked off now; else they wait in their topic."""
+        """Whether closed trades and candles may be worked off now; else they wait in their topics."""
 
     @property
     def accepts_signals(self) -> bool:
         """Whether signals may be worked off now; else they wait in their topic."""
 
     def step(
-        self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
+        self,
+        trades: Sequence[ConsumerRecord],
+        signals: Sequence[ConsumerRecord],
+        candles: Sequence[ConsumerRecord],
     ) -> Sequence[Batch]:
         """Work off a batch; what it leads to is sent next."""
 
@@ -87,7 +108,7 @@ class Work(NamedTuple):
 
 
 class Partition:
-    """One partition of both input topics, from its assignment to its end.
+    """One partition of all input topics, from its assignment to its end.
 
     Args:
         number: Which partition.
@@ -110,31 +131,33 @@ class Partition:
         self.is_open = False
         self.signals = TopicPartition(topics.signals, number)
         self.trades = TopicPartition(topics.trades, number)
+        self.candles = TopicPartition(topics.candles, number) if topics.candles else None
+        self.logs = [TopicPartition(name, number) for name in topics.all]
         self._work = work
         self._consumer = consumer
         self._on_records = on_records
         self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
-            self.signals: deque(),
-            self.trades: deque(),
+            log: deque() for log in self.logs
         }
         self._bytes = dict.fromkeys(self._inboxes, 0)
         self._held_back: set[TopicPartition] = set()
+        self._next_signal = 0
+        self._heard_at = 0.0
 
-    async def run(self, signals_offset: int, trades_offset: int, first_trade: int) -> None:
+    async def run(self, offsets: Offsets, first: Offsets) -> None:
         """Open, then keep the view up to date until cancelled.
 
         Args:
-            signals_offset: Where signals are read from.
-            trades_offset: Up to which offset the group has worked off closed trades.
-            first_trade: The oldest closed trade that is still there.
+            offsets: Up to which the group has worked off the input.
+            first: The oldest that is still there.
         """
         try:
-            signals_offset, trades_offset = await self._work.open(signals_offset, trades_offset)
-            trades_offset = max(trades_offset, first_trade)
+            offsets = await self._work.open(offsets)
+            offsets = Offsets(*map(max, offsets, first))
             background = asyncio.create_task(self._work.background())
             try:
                 await self._work.settle()
-                self._begin({self.signals: signals_offset, self.trades: trades_offset})
+                self._begin(offsets)
                 await background  # never returns by itself: raises why it ended
             finally:
                 self.is_open = False
@@ -150,11 +173,13 @@ class Partition:
             inbox.clear()
         self._work.drop()
 
-    def _begin(self, starts: dict[TopicPartition, int]) -> None:
+    def _begin(self, offsets: Offsets) -> None:
         self.is_open = True
-        for partition, offset in starts.items():  # no await in between: nothing else is received
-            self._consumer.seek(partition, offset)
-            self._consumer.resume(partition)
+        self._next_signal, self._heard_at = offsets.signals, time.monotonic()
+        for log, offset in zip((self.signals, self.trades, self.candles), offsets, strict=True):
+            if log is not None:  # no await in between: nothing else is received
+                self._consumer.seek(log, offset)
+                self._consumer.resume(log)
 
     async def close(self, timeout_s: float) -> None:
         """Finish what is worth finishing; the partition is given up."""
@@ -173,6 +198,8 @@ class Partition:
             return
         inbox = self._inboxes[partition]
         inbox.extend(records)
+        if partition == self.signals:
+            self._next_signal, self._heard_at = records[-1].offset + 1, time.monotonic()
         self._bytes[partition] += sum(map(_size, records))
         is_full = len(inbox) >= _INBOX_FULL or self._bytes[partition] >= _INBOX_FULL_BYTES
         if is_full and partition not in self._held_back:
@@ -190,7 +217,32 @@ class Partition:
         return self.is_open and bool(
             (self._inboxes[self.signals] and self._work.accepts_signals)
             or (self._inboxes[self.trades] and self._work.accepts_trades)
+            or self._has_candles
         )
+
+    @property
+    def _has_candles(self) -> bool:
+        """Whether candles wait that may be worked off now."""
+        if self.candles is None or not self._work.accepts_trades:
+            return False
+        inbox = self._inboxes[self.candles]
+        return bool(inbox) and inbox[0].timestamp <= self._latest_candle_ms
+
+    @property
+    def _latest_candle_ms(self) -> float:
+        """Record time up to which candles may be worked off [Unix ms].
+
+        A signal that is decided after the candles that it is to be followed by cannot be followed: where
+        both wait, as after a stop, candles must not run ahead of the signals.
+        """
+        if inbox := self._inboxes[self.signals]:
+            return float(inbox[0].timestamp)
+        end = self._consumer.last_stable_offset(self.signals)
+        is_behind = end is None or end > self._next_signal
+        # what is missing may be no record but a transaction's marker
+        if is_behind and time.monotonic() - self._heard_at < _SIGNALS_WAIT_S:
+            return -inf
+        return inf
 
     def work_off(self, room: int, room_bytes: int) -> Work:
         """Work off the next records; `committed` follows, or nothing any more.
@@ -213,21 +265,22 @@ class Partition:
         signals: list[ConsumerRecord] = []
         if takes_signals:
             signals, _ = self._take(self.signals, room, room_bytes)
-        offsets = {
-            partition: records[-1].offset + 1
-            for partition, records in ((self.trades, trades), (self.signals, signals))
-            if records
-        }
-        return Work(self._work.step(trades, signals), offsets)
+        candles: list[ConsumerRecord] = []
+        if self.candles is not None and self._has_candles:
+            room = max(1, room - len(signals))
+            candles, _ = self._take(self.candles, room, room_bytes, self._latest_candle_ms)
+        taken = {self.trades: trades, self.signals: signals, self.candles: candles}
+        offsets = {log: records[-1].offset + 1 for log, records in taken.items() if log and records}
+        return Work(self._work.step(trades, signals, candles), offsets)
 
     def _take(
-        self, partition: TopicPartition, room: int, room_bytes: int
+        self, partition: TopicPartition, room: int, room_bytes: int, latest_ms: float = inf
     ) -> tuple[list[ConsumerRecord], int]:
-        """Take records out; give what is left of the room in bytes, too."""
+        """Take records out, up to one of a later time; give what is left of the room in bytes, too."""
         inbox = self._inboxes[partition]
         records: list[ConsumerRecord] = []
         left = room_bytes
-        while inbox and len(records) < room and left > 0:
+        while inbox and len(records) < room and left > 0 and inbox[0].timestamp <= latest_ms:
             record = inbox.popleft()
             left -= _size(record)
             records.append(record)

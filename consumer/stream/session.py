@@ -88,7 +88,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             enable_auto_commit=False,
             isolation_level="read_committed",
             auto_offset_reset="none",
-            # the only one of the client's that gives both topics' partition N to one member
+            # the only one of the client's that gives all topics' partition N to one member
             partition_assignment_strategy=[RangePartitionAssignor],
             session_timeout_ms=_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=_HEARTBEAT_MS,
@@ -127,7 +127,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 self._failed.exception()  # it was raised above, or the first failure was
 
     async def _join(self) -> None:
-        self.consumer.subscribe([self._topics.signals, self._topics.trades], listener=self)
+        self.consumer.subscribe(self._topics.all, listener=self)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await self.consumer.start()
@@ -235,11 +235,10 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
     async def lags(self) -> dict[TopicPartition, int]:
         """Count the records of each open partition that were not worked off yet."""
         found = {}
-        for number, partition in list(self.partitions.items()):
+        for partition in list(self.partitions.values()):
             if not partition.is_open:
                 continue
-            for topic in (self._topics.signals, self._topics.trades):
-                log = TopicPartition(topic, number)
+            for log in partition.logs:
                 end = self.consumer.highwater(log)
                 try:
                     async with asyncio.timeout(_POSITION_TIMEOUT_S):
@@ -257,8 +256,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         The client's own idea of where logs end comes with the records, which may be what is amiss.
         """
         partitions = [partition for partition in self.partitions.values() if partition.is_open]
-        logs = [log for p in partitions for log in (p.signals, p.trades)]
-        if any(p.waiting(log) for p in partitions for log in (p.signals, p.trades)):
+        logs = [log for p in partitions for log in p.logs]
+        if any(p.waiting(log) for p in partitions for log in p.logs):
             return True
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):

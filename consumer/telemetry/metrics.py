@@ -5,6 +5,7 @@ from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +17,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.samples import Sample
+
+from consumer.domain.following import CandleOutcome
 
 _LATENCY_BUCKETS_S = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
@@ -147,6 +150,13 @@ class Metrics:
         self.path_gap_r = gauge(
             "path_gap_r", "Mean difference between path and reward [R], of the worst account."
         )
+        candles = counter("candles", "Candles that were read.", "outcome")
+        self.candles = cache(candles.labels)
+        followed = counter(
+            "followed", "Signals that are not followed on paper any more.", "outcome"
+        )
+        self.followed = cache(followed.labels)
+        self.followed_signals = gauge("followed_signals", "Signals followed on paper now.")
         self.paths_trusted = gauge("paths_trusted", "1 unless an account's paths are not believed.")
         self.assigned_partitions = gauge("assigned_partitions", "Partitions of this worker.")
         self.epsilon = gauge("epsilon", "Exploration rate of a context without rewards.")
@@ -159,6 +169,10 @@ class Metrics:
             self.attributions(attribution)
         for outcome in ("folded", "refused"):
             self.paths(outcome)
+        for kind in get_args(CandleOutcome):
+            self.candles(kind)
+        for how in ("ended", "marked", "refused", "late", "unseen"):
+            self.followed(how)
 
     def exposition(self) -> bytes:
         """Give all values in Prometheus's text format."""

@@ -16,12 +16,14 @@ allow() { # users, parted by commas; then operations and resources
 
 # executor: writes what the worker reads
 allow executor --operation Write --topic signals --topic trade-closed
+# feed: the same for candles; only where KAFKA_CANDLES_TOPIC is set, so make the user first
+# allow feed --operation Write --topic candles
 
 # selector, the worker: reads its inputs and, to fold it, what it wrote itself
 allow selector --operation Read --topic signals --topic trade-closed --topic candles --topic strategy-decisions
 allow selector --operation Write --topic strategy-decisions --topic strategy-dead-letters
 # it refuses to start on a compacted memory
-allow selector --operation DescribeConfigs --topic trade-closed --topic strategy-decisions
+allow selector --operation DescribeConfigs --topic trade-closed --topic candles --topic strategy-decisions
 
 # router: reads decisions, in groups of its own
 allow router --operation Read --topic strategy-decisions

@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
 
+from consumer.connection import TopicNames
 from consumer.domain.partition_state import (
     FoldSettings,
     PartitionState,
@@ -21,7 +22,7 @@ from consumer.domain.partition_state import (
     StoredPartition,
 )
 from consumer.errors import RefusedError, TransientError
-from consumer.learn import learn
+from consumer.learn import follow, learn
 from consumer.local.server import free_port
 from consumer.local.stack import Stack
 from consumer.ports import WriteAnswer
@@ -31,14 +32,18 @@ from consumer.store.memory import MemoryView
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
 from consumer.wire import decode_logged_decision
-from schemas import TradeClosed
+from schemas import Candle, TradeClosed
 from tests.support.builders import OMIT, make_trade
 from tests.support.fold_oracle import LEVELS, decision_id
 
 APPLIED, ALREADY, REWOUND = WriteAnswer.APPLIED, WriteAnswer.ALREADY_APPLIED, WriteAnswer.REWOUND
 OTHER_OWNER, META_MISMATCH = WriteAnswer.OTHER_OWNER, WriteAnswer.META_MISMATCH
 TIME_MS = 1_767_225_600_000
+HOUR_MS = 3_600_000
 FOLD = FoldSettings()
+TOPICS = TopicNames(
+    signals="signals", trades="trade-closed", decisions="strategy-decisions", dead_letters="letters"
+)
 
 
 class Fold:
@@ -56,14 +61,37 @@ class Fold:
             "decision_id": found,
             "table_offset": self.state.position.trades,
             "is_exploration": False,
-            "tpsl": {"atr": 250.0, "atr_mult_sl": LEVELS[said["strategy"]][0]},
+            "candles_offset": self.state.position.candles,
+            "timeframe": "1h",
+            "signal_ts": TIME_MS,
+            "tpsl": {
+                "atr": 250.0,
+                "atr_mult_sl": LEVELS[said["strategy"]][0],
+                "entry_reference": 50_000.0,
+            },
         }
         logged = decode_logged_decision(json.dumps(value).encode(), TIME_MS)
         assert logged is not None
-        self.state.admit(logged.remembered, is_exploration=False)
+        self.state.admit(logged.remembered, is_exploration=False, entry=logged.entry)
         position = self.state.position
-        self.state.position = Position(position.decisions + 1, position.trades)
+        self.state.position = position._replace(decisions=position.decisions + 1)
         return found
+
+    def feed(self, number: int, reach: float = 0.0) -> None:
+        """Fold one more record of the candles' log: an hour that goes up by `reach` [quote]."""
+        candle = Candle(
+            schema_version=1,
+            symbol="EURUSD",
+            timeframe="1h",
+            open_time=TIME_MS + number * 3_600_000,
+            close_time=TIME_MS + (number + 1) * 3_600_000,
+            open=50_000.0,
+            high=50_000.0 + reach,
+            low=50_000.0,
+            close=50_000.0,
+            volume=1.0,
+        )
+        assert follow(self.state, candle, offset=self.state.position.candles) == "followed"
 
     def close(self, trade_id: str, **parts: Any) -> None:
         """Fold one more record of the trades' log."""
@@ -92,6 +120,7 @@ def same(one: StoredPartition | None, other: StoredPartition | None) -> bool:
             closed=sorted(stored.closed, key=by_id),
             decision_ids=sorted(stored.decision_ids),
             trades=sorted(stored.trades, key=attrgetter("account", "trade_id")),
+            followed=sorted(stored.followed, key=by_id),
         )
 
     return sorted_groups(one) == sorted_groups(other)
@@ -129,12 +158,11 @@ class RedisPlace:
     def make(
         self, *, fold: FoldSettings = FOLD, partitions: int = 4, url: str = "", **names: str
     ) -> RedisView:
-        topics = {"trades_topic": "trade-closed", "decisions_topic": "strategy-decisions"}
         view = RedisView(
             connect(url or self.url, cluster=False),
             connect(url or self.url, cluster=False, timeout_s=15.0),
             prefix=self.prefix,
-            meta=Meta(fold, partitions, **topics | names),
+            meta=Meta(fold, partitions, replace(TOPICS, **names)),
         )
         self._made.append(view)
         return view
@@ -223,6 +251,52 @@ async def test_a_write_moves_the_view_from_position_to_position(bench: Bench) ->
         assert await bench.view.write(delta) is APPLIED
         assert same(await bench.load(), fold.state.stored())
         assert await bench.view.positions([0]) == {0: fold.state.position}
+
+
+async def test_followed_signals_are_kept_as_they_are(place: RedisPlace, bench: Bench) -> None:
+    """Candles move the position alone, too; what ended and was forgotten is deleted."""
+    settings = FoldSettings(candles="", decision_ttl_ms=HOUR_MS)
+    view = bench.view if isinstance(bench.view, MemoryView) else place.make(fold=settings)
+    fold, bench = Fold(settings), Bench(view, bench.make, bench.wipe)
+    await bench.begin(fold)
+    steps: list[Callable[[], object]] = [
+        lambda: fold.decide("a"),
+        lambda: fold.feed(0, reach=400.0),  # some ladders reach a target
+        lambda: fold.close("t-a", decision_id=decision_id("default", "a"), realized_r=1.0),
+        lambda: fold.feed(1),
+        lambda: fold.feed(2),  # too old: marked
+        lambda: fold.decide("b"),
+    ]
+    for step in steps:
+        since = fold.state.position
+        step()
+        assert await view.write(view.prepare(0, fold.state, since)) is APPLIED
+        assert same(await bench.load(), fold.state.stored())
+        assert await view.positions([0]) == {0: fold.state.position}
+
+    assert fold.state.position == Position(2, 1, 3)
+    following = fold.state.following
+    assert following is not None
+    assert following.counts == {"marked": 1, "late": 1}
+    other = Fold(settings)
+    stored = await bench.load()
+    assert stored is not None
+    other.state.restore(stored)
+    assert same(other.state.stored(), fold.state.stored())
+
+
+async def test_a_view_that_lost_candles_is_behind(bench: Bench) -> None:
+    settings = FoldSettings(candles="")
+    fold = Fold(settings)
+    if not isinstance(bench.view, MemoryView):
+        bench.view = bench.make(fold=settings)
+    await bench.begin(fold)
+    fold.feed(0)
+    fold.feed(1)
+
+    delta = bench.view.prepare(0, fold.state, Position(0, 0, 1))
+
+    assert await bench.view.write(delta) is REWOUND
 
 
 async def test_a_repeated_write_changes_nothing(bench: Bench) -> None:
@@ -475,8 +549,10 @@ async def test_other_settings_are_refused(place: RedisPlace) -> None:
         "open_decisions_max": place.make(fold=FoldSettings(open_decisions_max=7)),
         "dedupe_window": place.make(fold=FoldSettings(dedupe_window=7)),
         "partitions": place.make(partitions=8),
-        "trades_topic": place.make(trades_topic="other"),
-        "decisions_topic": place.make(decisions_topic="other"),
+        "trades_topic": place.make(trades="other"),
+        "decisions_topic": place.make(decisions="other"),
+        "candles_topic": place.make(candles="other"),
+        "candles": place.make(fold=FoldSettings(candles="1m")),
     }
     since = fold.state.position
     fold.some("b")
@@ -755,7 +831,7 @@ async def test_a_cancel_ends_a_call_wherever_it_stands(place: RedisPlace) -> Non
 async def test_servers_that_are_away_are_a_passing_error(cluster: bool) -> None:
     """What a cluster's client says when no node answers is of another family than all else."""
     client = connect(f"redis://127.0.0.1:{free_port()}/0", cluster=cluster)
-    meta = Meta(FOLD, 1, "trade-closed", "strategy-decisions")
+    meta = Meta(FOLD, 1, TOPICS)
     view = RedisView(client, client, prefix="away", meta=meta)
 
     with pytest.raises(TransientError):

@@ -21,6 +21,7 @@ from redis.exceptions import ResponseError
 
 from consumer.domain.partition_state import FoldSettings
 from consumer.local.server import free_port
+from consumer.settings import Settings
 from consumer.store.client import connect
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
@@ -475,7 +476,7 @@ async def test_the_worker_s_user_is_enough_in_a_cluster(tmp_path: Path) -> None:
             client,
             client,
             prefix="ms",
-            meta=Meta(FoldSettings(), 2, "trade-closed", "strategy-decisions"),
+            meta=Meta(FoldSettings(), 2, Settings().topics),
         )
         try:
             assert await view.positions([0, 1]) == {0: None, 1: None}

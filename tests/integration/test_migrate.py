@@ -256,7 +256,9 @@ async def test_fewer_partitions_leave_no_keys_and_no_dead_letter_behind(deploy: 
 
 def merged(timestamp: int, *, is_trade: bool = False) -> Merged:
     decision = None if is_trade else LoggedDecision(cast(Any, None), 0, is_exploration=False)
-    return Merged(SimpleNamespace(timestamp=timestamp), is_trade, decision)
+    return Merged(
+        SimpleNamespace(timestamp=timestamp), "trade" if is_trade else "decision", decision
+    )
 
 
 async def stream(*records: Merged) -> AsyncIterator[Merged]:

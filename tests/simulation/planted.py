@@ -275,7 +275,7 @@ def decisions_folded_late(stack: contextlib.ExitStack) -> None:
 
     async def merged(*arguments: Any, **options: Any) -> Any:
         found = [one async for one in _merged(*arguments, **options)]
-        for one in sorted(found, key=lambda one: not one.is_trade):
+        for one in sorted(found, key=lambda one: one.log != "trade"):
             yield one
 
     _replace(stack, rebuild, "merged", merged)

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from consumer import app, serving
-from consumer.connection import KafkaConnection
+from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decider
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
@@ -191,6 +191,7 @@ class SimulatedWorker(app.Worker):
             connection=KafkaConnection(bootstrap_servers=name),
             kafka_signals_topic=SIGNALS,
             kafka_trade_closed_topic=TRADES,
+            kafka_candles_topic="",
             kafka_group_id=_GROUP,
             kafka_processing_guarantee="exactly_once",
             kafka_start="earliest",
@@ -205,10 +206,9 @@ class SimulatedWorker(app.Worker):
         self._commits = 0
         self._shared = Shared(
             connection=self._settings.connection,
-            signals_topic=SIGNALS,
-            trades_topic=TRADES,
-            decisions_topic=DECISIONS,
-            dead_letters_topic=DEAD_LETTERS,
+            topics=TopicNames(
+                signals=SIGNALS, trades=TRADES, decisions=DECISIONS, dead_letters=DEAD_LETTERS
+            ),
             fold=settings.fold,
             pipeline=Pipeline(_decider()),
             ends=LogReader(self._settings.connection, ()),

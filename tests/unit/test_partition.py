@@ -9,10 +9,11 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from consumer.errors import FencedError
-from consumer.stream.partition import InputTopics, Partition
+from consumer.stream.partition import InputTopics, Offsets, Partition
 from consumer.stream.transaction import Batch
 
 SIGNALS, TRADES = TopicPartition("signals", 0), TopicPartition("trade-closed", 0)
+CANDLES = TopicPartition("candles", 0)
 MEGABYTE = 1 << 20
 
 
@@ -27,6 +28,12 @@ class Consumer:
 
     def pause(self, partition: TopicPartition) -> None:
         self.paused.add(partition)
+
+    end: int | None = 0
+    """Where the signals' log is said to end."""
+
+    def last_stable_offset(self, partition: TopicPartition) -> int | None:
+        return self.end
 
     def resume(self, partition: TopicPartition) -> None:
         self.paused.discard(partition)
@@ -44,15 +51,20 @@ class Work:
 
     def __post_init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
+        self.candles: list[int] = []
         self.has_begun = asyncio.Event()
 
-    async def open(self, signals_offset: int, trades_offset: int) -> tuple[int, int]:
-        return signals_offset, trades_offset
+    async def open(self, offsets: Offsets) -> Offsets:
+        return offsets
 
     def step(
-        self, trades: Sequence[ConsumerRecord], signals: Sequence[ConsumerRecord]
+        self,
+        trades: Sequence[ConsumerRecord],
+        signals: Sequence[ConsumerRecord],
+        candles: Sequence[ConsumerRecord],
     ) -> Sequence[Batch]:
         self.steps.append((len(trades), len(signals)))
+        self.candles.append(len(candles))
         return []
 
     def committed(self, ends: Sequence[int | None]) -> None:
@@ -75,16 +87,16 @@ class Work:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, candles: str = "") -> None:
         self.consumer, self.work = Consumer(), Work()
         self.partition = Partition(
             0,
             self.consumer,
-            InputTopics(signals="signals", trades="trade-closed"),
+            InputTopics(signals="signals", trades="trade-closed", candles=candles),
             work=self.work,
             on_records=lambda: None,
         )
-        self.partition._begin({SIGNALS: 0, TRADES: 0})
+        self.partition._begin(Offsets(0, 0))
         self._offset = 0
 
     def receive(
@@ -94,13 +106,14 @@ class Bench:
         *,
         value: bytes = b"",
         headers: Sequence[tuple[str, bytes | None]] = (),
+        time_ms: int = 0,
     ) -> None:
         records = []
         for _ in range(count):
             self._offset += 1
             records.append(
                 ConsumerRecord(
-                    *(log.topic, 0, self._offset, 0, 0, b"key", value, None, 3, len(value)),
+                    *(log.topic, 0, self._offset, time_ms, 0, b"key", value, None, 3, len(value)),
                     tuple(headers),
                 )
             )
@@ -192,7 +205,7 @@ async def test_what_ends_is_let_go_of_at_once(ends: bool) -> None:
     """Whoever still holds the partition must not hold all that it remembered, nor work it off."""
     bench = Bench()
     bench.work.ends = ends
-    life = asyncio.create_task(bench.partition.run(0, 0, 0))
+    life = asyncio.create_task(bench.partition.run(Offsets(0, 0), Offsets(0, 0)))
     bench.receive(SIGNALS, 3)
     await bench.work.has_begun.wait()
 
@@ -204,3 +217,51 @@ async def test_what_ends_is_let_go_of_at_once(ends: bool) -> None:
     assert bench.work.is_dropped
     assert bench.partition.waiting(SIGNALS) == 0
     assert not bench.partition.has_work
+
+
+def a_bench_with_candles() -> Bench:
+    return Bench("candles")
+
+
+def test_candles_wait_for_the_signals_before_them() -> None:
+    """A signal that is decided after its candles cannot be followed by them."""
+    bench = a_bench_with_candles()
+    bench.receive(SIGNALS, 1, time_ms=5)
+    bench.receive(SIGNALS, 2, time_ms=20)
+    bench.receive(CANDLES, 2, time_ms=10)
+    bench.receive(CANDLES, 3, time_ms=30)
+
+    found = []
+    while bench.partition.has_work:
+        found.append(bench.partition.work_off(1, MEGABYTE).offsets)
+
+    assert bench.work.steps == [(0, 1), (0, 1), (0, 1), (0, 0), (0, 0)]
+    assert bench.work.candles == [1, 1, 1, 1, 1]
+    assert found[0].keys() == {SIGNALS, CANDLES}
+    assert found[-1] == {CANDLES: 9}
+
+
+def test_candles_wait_for_signals_that_were_not_read_yet() -> None:
+    bench = a_bench_with_candles()
+    bench.consumer.end = None
+    bench.receive(CANDLES, 2)
+    assert not bench.partition.has_work, "nothing was heard of the signals"
+    bench.consumer.end = 40
+    assert not bench.partition.has_work, "there are signals"
+
+    bench.partition._heard_at -= 60.0  # none came: a marker may stand there, or a broker be away
+
+    assert bench.partition.has_work
+    bench.partition.work_off(10, MEGABYTE)
+    assert bench.work.candles == [2]
+
+
+def test_candles_wait_while_the_view_is_away() -> None:
+    bench = a_bench_with_candles()
+    bench.work.accepts_trades = False
+    bench.receive(CANDLES, 2)
+
+    assert not bench.partition.has_work
+    bench.receive(SIGNALS, 1)
+    bench.partition.work_off(10, MEGABYTE)
+    assert bench.work.candles == [0]

@@ -232,6 +232,7 @@ def hashes(stored: StoredPartition) -> RawPartition:
         watermark={
             "decisions": str(stored.position.decisions),
             "trades": str(stored.position.trades),
+            "candles": str(stored.position.candles),
         },
         meta={},
         contexts={context_name(one): codec.encode_context(one) for one in stored.rows},
@@ -255,6 +256,8 @@ def hashes(stored: StoredPartition) -> RawPartition:
             for parent, row in stored.parents.items()
             for strategy, stats in row.items()
         },
+        followed={},
+        series={},
         rows=rows,
     )
 

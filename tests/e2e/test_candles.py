@@ -1,0 +1,175 @@
+"""The candles' topic, on real servers: signals followed on paper as the lab follows them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from random import Random
+from typing import Any
+
+import pytest
+
+from consumer import settings
+from consumer.domain.qtable import ArmStats
+from consumer.local.market_bars import shipped_bars
+from consumer.local.paper_signals import entries_of
+from consumer.store.codec import decode_row
+from lab import backtest
+from lab.outcomes import Costs, walk_all
+from tests.e2e.conftest import Deploy
+from tests.support.executor import trade_for
+from tests.support.kafka_io import Out, content, eventually, keyed
+from tests.support.servers import Deployment, is_same_view
+
+BARS, EVERY = 1_500, 60
+
+
+def silent(items: Sequence[Any], *_: object) -> Iterator[Any]:
+    return iter(items)
+
+
+async def with_candles(deploy: Deploy, **settings: str) -> tuple[Deployment, str]:
+    deployment = await deploy(META_STRATEGY_POLICY="full_information", **settings)
+    topic = f"{deployment.prefix}-candles"
+    await deployment.kafka.create(
+        topic, deployment.partitions, {"cleanup.policy": "delete", "retention.ms": "-1"}
+    )
+    deployment.settings["KAFKA_CANDLES_TOPIC"] = topic
+    return deployment, topic
+
+
+async def settled(deployment: Deployment, topic: str) -> None:
+    """Wait until the view holds every candle, too."""
+    await deployment.settled()
+    ends = await deployment.kafka.ends(topic)
+
+    async def is_there() -> bool:
+        marks = {log: await deployment.watermark(log.partition) for log in ends}
+        return all(int(marks[log].get("candles", -1)) >= end for log, end in ends.items())
+
+    await eventually(is_there, what="all candles worked off")
+
+
+def on_paper(row: dict[str, ArmStats]) -> dict[str, ArmStats]:
+    """What a row holds besides what was earned."""
+    nothing = {"count": 0, "ema_reward": 0.0, "win_count": 0, "loss_count": 0, "total_r": 0.0}
+    sums = {"sum_squares": 0.0, "loss_squares": 0.0, "recent_r": 0.0}
+    return {name: replace(stats, **nothing, **sums) for name, stats in row.items()}
+
+
+def out(record: Any) -> Out:
+    return Out(value=record.value, key=record.key)
+
+
+@pytest.mark.timeout(180)
+async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy: Deploy) -> None:
+    deployment, topic = await with_candles(deploy)
+    bars = [replace(one, bars=one.bars[:BARS]) for one in shipped_bars()]
+    found = [entry for one in bars for entry in entries_of(one, 0, Random(7))]
+    found = sorted(found, key=lambda entry: entry.close_ms)[::EVERY]
+    loaded = settings.load(
+        kafka_candles_topic=topic, meta_strategy_policy="full_information", meta_strategy_seed=0
+    )
+    outcomes = walk_all(found, loaded.all_profiles, Costs(), track=silent)
+    signals = backtest.encode_signals(outcomes, loaded.detector, track=silent)
+    wanted = backtest.run(loaded, "lab", outcomes, signals, track=silent).state
+    assert wanted is not None
+
+    worker = await deployment.started()
+    candles = backtest.Ahead(backtest.candles_of(outcomes))
+    decided = 0
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        rounds = groupby(signals.records, key=lambda record: record.timestamp)
+        for number, (time_ms, batch) in enumerate(rounds):
+            sent = [out(record) for record in batch]
+            await deployment.kafka.send(topic, [out(record) for record in candles.until(time_ms)])
+            if number == 12:
+                worker.kill()  # what comes now waits in both topics
+            await deployment.send_signals(*sent)
+            decided += len(sent)
+            if number == 12:
+                continue
+            if number == 13:
+                worker.start()
+            records = await tail.count(decided)
+            if number % 5 == 0:
+                await deployment.send_trades(keyed(trade_for(content(records[-1]))))
+    rest = [out(record) for record in candles.until(2**53)]
+    await deployment.kafka.send(topic, rest)
+    await settled(deployment, topic)
+
+    def paper_rows(table: dict[str, dict[str, str]]) -> dict[str, dict[str, ArmStats]]:
+        rows = {key.split(":q:", 1)[1]: on_paper(decode_row(row)) for key, row in table.items()}
+        return {name: row for name, row in rows.items() if any(s.paper_count for s in row.values())}
+
+    expected = {
+        f"{context.account}:{context.symbol}:{context.regime}": on_paper(dict(row))
+        for context, row in wanted.rows.items()
+        if any(stats.paper_count for stats in row.values())
+    }
+    assert len(expected) >= 4
+    assert paper_rows(await deployment.table()) == expected
+    metrics = await worker.metrics()
+    assert metrics.value("meta_strategy_followed_total", outcome="late") == 0
+    assert metrics.value("meta_strategy_candles_total", outcome="out_of_order") == 0
+    assert metrics.value("meta_strategy_followed_signals") > 0, "some are open at the bars' end"
+
+    before = await deployment.view()
+    await deployment.redis.unlink(*await deployment.all_keys())
+    await eventually_same(deployment, before)
+    done = await deployment.run("replay", "--verify")
+    assert done.code == 0, done.err + done.out
+    await worker.terminate()
+    done = await deployment.run("qtable", "rebuild", "--yes")
+    assert done.code == 0, done.err
+    assert "candles" in done.out
+    assert is_same_view(await deployment.view(), before)
+
+
+async def eventually_same(deployment: Deployment, before: dict[str, dict[str, str]]) -> None:
+    async def is_same() -> bool:
+        return is_same_view(await deployment.view(), before)
+
+    await eventually(is_same, what="the same view as before")
+
+
+async def test_a_candle_that_is_none_goes_to_the_dead_letters_once(deploy: Deploy) -> None:
+    deployment, topic = await with_candles(deploy, LOG_RECORDS="all")
+    good = {
+        "schema_version": 1,
+        "symbol": "EURUSD",
+        "timeframe": "1h",
+        "open_time": 1_772_366_400_000,
+        "close_time": 1_772_370_000_000,
+        "open": 1.1,
+        "high": 1.2,
+        "low": 1.0,
+        "close": 1.1,
+        "volume": 5,
+    }
+    bad = [
+        (good | {"high": 1.05}, "invalid_message", "high"),
+        (good | {"close_time": good["open_time"]}, "invalid_message", "close_time"),
+        (good | {"open": None}, "invalid_message", "open"),
+        (good | {"schema_version": 2}, "unsupported_version", "schema_version"),
+    ]
+    worker = await deployment.started()
+
+    await deployment.kafka.send(topic, [keyed(message) for message, _, _ in bad])
+    await deployment.kafka.send(topic, [Out(value=keyed(good).value, key=b"BTCUSDT", partition=0)])
+    later = good | {"open_time": good["close_time"], "close_time": good["close_time"] + 1}
+    for candle in (good, later, later, good):
+        await deployment.kafka.send(topic, [keyed(candle)])
+    await settled(deployment, topic)
+    worker.kill()
+    worker.start()
+    await worker.wait_ready()
+    await settled(deployment, topic)
+
+    letters = await deployment.dead_letters()
+    found = {dict(letter.headers)["dlq.reason"].decode() for letter in letters}
+    assert found == {"invalid_message", "unsupported_version", "symbol_key_mismatch"}
+    assert len(letters) == len(bad) + 1
+    errors = " ".join(dict(letter.headers)["dlq.error"].decode() for letter in letters)
+    assert all(field in errors for _, _, field in bad)
+    marks = [await deployment.watermark(number) for number in range(deployment.partitions)]
+    assert sum(int(mark["candles"]) for mark in marks) == len(bad) + 5
