@@ -11,7 +11,7 @@ from tests.simulation.group import Group, Joined
 from tests.simulation.loop import Process, SimLoop
 from tests.simulation.network import Network
 
-SIGNALS, TRADES = "signals", "trade-closed"
+SIGNALS, TRADES, CANDLES = "signals", "trade-closed", "candles"
 DECISIONS, DEAD_LETTERS = "strategy-decisions", "strategy-dead-letters"
 
 

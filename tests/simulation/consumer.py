@@ -255,6 +255,10 @@ class FakeConsumer(Client):
             raise IllegalStateError(f"Partition {partition} is not assigned")
         return found
 
+    def last_stable_offset(self, partition: TopicPartition) -> int:
+        """Give the end of what may be read."""
+        return self.cluster.end_of(partition)
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Go on at an offset."""
         if self._positions is None or partition not in self._positions:

@@ -1,16 +1,16 @@
 """What must hold in and after every schedule; knows the contract, and nothing of the worker."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 from aiokafka import TopicPartition
 
 from tests.simulation.broker import Broker
-from tests.simulation.cluster import DEAD_LETTERS, DECISIONS, SIGNALS, TRADES
+from tests.simulation.cluster import CANDLES, DEAD_LETTERS, DECISIONS, SIGNALS, TRADES
 from tests.simulation.log import Fate, GroupOffset, Transaction
-from tests.support import fold_oracle
+from tests.support import candle_oracle, fold_oracle
 from tests.support.fold_oracle import Arm, decision_id, expected_decision
 
 
@@ -57,10 +57,13 @@ class Watch:
 
     def on_write(self, delta: Any) -> None:
         """Look at a write to the view: only what is committed may be there."""
-        decisions, trades = delta.position
+        decisions, trades, candles = delta.position
         number = delta.partition
-        if trades > self._decided.get(TopicPartition(TRADES, number), 0):
-            self._violated(f"the view of {number} holds trades up to {trades}: not committed yet")
+        for topic, offset in ((TRADES, trades), (CANDLES, candles)):
+            if offset > self._decided.get(TopicPartition(topic, number), 0):
+                self._violated(
+                    f"the view of {number} holds {topic} up to {offset}: not committed yet"
+                )
         for transaction, first in self._broker.logs[
             TopicPartition(DECISIONS, number)
         ].undecided.items():
@@ -84,7 +87,7 @@ class Watch:
             )
 
 
-def check_outputs(broker: Broker, view: Any, partitions: int) -> None:
+def check_outputs(broker: Broker, view: Any, partitions: int, inputs: Sequence[str]) -> None:
     """Compare outputs and view with what the inputs must lead to.
 
     Raises:
@@ -97,7 +100,10 @@ def check_outputs(broker: Broker, view: Any, partitions: int) -> None:
     ]
     expected_letters: list[tuple[str, int, int]] = []
     for number in range(partitions):
-        expected_letters += _check_partition(broker, view.partitions.get(number), number)
+        stored = view.partitions.get(number)
+        expected_letters += _check_partition(broker, stored, number)
+        if CANDLES in inputs:
+            expected_letters += _check_papers(broker, stored, number)
     if sorted(letters) != sorted(expected_letters):
         raise ViolationError(f"dead letters: {sorted(letters)}, must be {sorted(expected_letters)}")
 
@@ -148,6 +154,32 @@ def _check_partition(broker: Broker, stored: Any, number: int) -> list[tuple[str
     return letters
 
 
+def _check_papers(broker: Broker, stored: Any, number: int) -> list[tuple[str, int, int]]:
+    """Compare outcomes on paper with what the candles must lead to."""
+    records = _read(broker, CANDLES, number)
+    messages = {record.offset: _message(record) for record in records}
+    decisions = [orjson.loads(record.value) for record in _read(broker, DECISIONS, number)]
+    candles = {offset: message for offset, message in messages.items() if message is not None}
+    must = candle_oracle.papers(decisions, candles)
+    found = {
+        f"{context.account}:{context.symbol}:{context.regime}": {
+            name: (arm.paper_count, arm.paper_r) for name, arm in row.items()
+        }
+        for context, row in stored.rows.items()
+        if any(arm.paper_count for arm in row.values())
+    }
+    if found.keys() != must.keys():
+        raise ViolationError(f"papers of {number}: {sorted(found)}, must be {sorted(must)}")
+    for context, outcomes in must.items():
+        for name, rewards in outcomes.items():
+            count, total = found[context][name]
+            if count != len(rewards) or not math.isclose(total, sum(rewards), abs_tol=1e-9):
+                raise ViolationError(
+                    f"papers of {context} {name}: {count}, {total}, must be {rewards}"
+                )
+    return [(CANDLES, number, offset) for offset, message in messages.items() if message is None]
+
+
 def _message(record: Any) -> dict[str, Any] | None:
     try:
         message: dict[str, Any] = orjson.loads(record.value or b"")
@@ -168,6 +200,7 @@ def _check_view(stored: Any, folded: fold_oracle.Partition, number: int, trades:
         f"{context.account}:{context.symbol}:{context.regime}:{strategy}": arm
         for context, row in stored.rows.items()
         for strategy, arm in row.items()
+        if arm.count
     }
     expected = {
         f"{context}:{strategy}": arm

@@ -266,6 +266,18 @@ def no_deduplication(stack: contextlib.ExitStack) -> None:
     _replace(stack, PartitionState, "knows_decision", lambda *_: False)
 
 
+@_bug
+def candles_folded_late(stack: contextlib.ExitStack) -> None:
+    """At an opening candles come after all decisions, whoever had seen them."""
+
+    async def merged(*arguments: Any, **options: Any) -> Any:
+        found = [one async for one in _merged(*arguments, **options)]
+        for one in sorted(found, key=lambda one: one.log == "candle"):
+            yield one
+
+    _replace(stack, rebuild, "merged", merged)
+
+
 # The table and its view
 
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from tests.simulation.cluster import DEAD_LETTERS, DECISIONS, SIGNALS, TRADES, Cluster
+from tests.simulation.cluster import (
+    CANDLES,
+    DEAD_LETTERS,
+    DECISIONS,
+    SIGNALS,
+    TRADES,
+    Cluster,
+)
 from tests.simulation.faults import GRACE_S, Faults
 from tests.simulation.oracle import ViolationError, Watch, check_outputs
 from tests.simulation.view import Store
@@ -21,6 +28,8 @@ _LEAST_QUIET_S = 1.5
 """A worker that wakes up may still write the view as it was; its owner's next heartbeat sees it."""
 _PATIENCE_S = 90.0
 """Longest time after the last fault until it has: some transactions' and sessions' timeouts."""
+_FOLLOWS_EVERY = 3
+"""One schedule of so many has candles."""
 _COLLECT_EVERY = 50
 """Schedules between two collections of what they left behind."""
 
@@ -45,7 +54,10 @@ class World:
         )
         self.loop = self.cluster.loop
         self.partitions = 2 + (self.rng.random() < 0.4) + (self.rng.random() < 0.2)
-        for topic in (SIGNALS, TRADES, DECISIONS):
+        self.inputs = [SIGNALS, TRADES]
+        if seed % _FOLLOWS_EVERY == 0:
+            self.inputs.append(CANDLES)
+        for topic in (*self.inputs, DECISIONS):
             self.cluster.broker.create_topic(topic, self.partitions)
         self.cluster.broker.create_topic(DEAD_LETTERS, 1)
         self.watch = Watch(self.cluster.broker, self._end)
@@ -65,7 +77,12 @@ class World:
     def start_worker(self) -> SimulatedWorker:
         """Start one more worker."""
         self._starts += 1
-        worker = SimulatedWorker(self.cluster, self.store, f"worker-{self._starts}")
+        worker = SimulatedWorker(
+            self.cluster,
+            self.store,
+            f"worker-{self._starts}",
+            candles_topic=CANDLES if CANDLES in self.inputs else "",
+        )
         self.workers.append(worker)
         worker.main.add_done_callback(functools.partial(self._ended, worker))
         return worker
@@ -104,7 +121,7 @@ class World:
         """
         for _ in range(2 + (self.rng.random() < 0.25)):
             self.loop.outside(self.rng.random() * 0.3, self.start_worker)
-        workload = make_workload(self.rng, self.partitions)
+        workload = make_workload(self.rng, self.partitions, has_candles=CANDLES in self.inputs)
         for sent in workload:
             self.loop.outside(sent.at_s, self._send, sent)
         self.faults.plan()
@@ -115,7 +132,7 @@ class World:
             self.loop.close()
         if self.problem is not None:
             raise ViolationError(self.problem)
-        check_outputs(self.cluster.broker, self.store.view, self.partitions)
+        check_outputs(self.cluster.broker, self.store.view, self.partitions, self.inputs)
 
     # The quiet end
 
@@ -142,7 +159,7 @@ class World:
             if log.undecided:
                 return f"{log.name} has an open transaction"
         for number in range(self.partitions):
-            for topic in (SIGNALS, TRADES):
+            for topic in self.inputs:
                 log = TopicPartition(topic, number)
                 held = broker.offsets.get(log)
                 if held is None or held.offset != broker.logs[log].end:
@@ -155,6 +172,10 @@ class World:
                 return f"the view of {number} is behind decision {last}"
             if stored.position.trades != trades:
                 return f"the view of {number} is behind trade {trades}"
+            if CANDLES in self.inputs:
+                candles = broker.logs[TopicPartition(CANDLES, number)].end
+                if stored.position.candles != candles:
+                    return f"the view of {number} is behind candle {candles}"
         return None
 
     def _stop(self) -> None:

@@ -18,7 +18,15 @@ from consumer.decide import Decider
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings
-from consumer.stream import assignment, clients, log_reader, ownership, session, transaction
+from consumer.stream import (
+    assignment,
+    clients,
+    log_reader,
+    ownership,
+    partition,
+    session,
+    transaction,
+)
 from consumer.stream.log_reader import LogReader
 from consumer.telemetry import logs
 from consumer.telemetry.health import Health
@@ -40,8 +48,8 @@ _SESSION_TIMEOUT_MS, _HEARTBEAT_MS, _REBALANCE_TIMEOUT_MS = 1_500, 300, 6_000
 
 
 @cache
-def _settings() -> Settings:
-    return Settings(_env_file=None)  # type: ignore[call-arg]  # of the settings' library
+def _settings(candles_topic: str) -> Settings:
+    return Settings(_env_file=None, kafka_candles_topic=candles_topic)  # type: ignore[call-arg]
 
 
 @cache
@@ -51,7 +59,7 @@ def _metrics() -> Metrics:
 
 @cache
 def _decider() -> Decider:
-    return _settings().decider
+    return _settings("").decider
 
 
 class _Clocks:
@@ -105,6 +113,7 @@ def simulated_clients() -> Iterator[None]:
         (assignment, "_REST_S", _REST_S),
         (app, "_FIRST_HEARTBEAT_S", _FIRST_HEARTBEAT_S),
         (assignment, "time", clocks),
+        (partition, "time", clocks),
         (serving, "time", clocks),
         (app, "time", clocks),
         (app, "random", chance),
@@ -180,10 +189,13 @@ class SimulatedWorker(app.Worker):
         cluster: Kafka.
         store: The view's server.
         name: Of its process.
+        candles_topic: What signals are followed by; empty: they are not.
     """
 
-    def __init__(self, cluster: Cluster, store: Store, name: str) -> None:
-        settings, trace = _settings(), cluster.network.trace
+    def __init__(
+        self, cluster: Cluster, store: Store, name: str, *, candles_topic: str = ""
+    ) -> None:
+        settings, trace = _settings(candles_topic), cluster.network.trace
         self.name = name
         self.process = cluster.process(name)
         self.stop = asyncio.Event()
@@ -191,7 +203,7 @@ class SimulatedWorker(app.Worker):
             connection=KafkaConnection(bootstrap_servers=name),
             kafka_signals_topic=SIGNALS,
             kafka_trade_closed_topic=TRADES,
-            kafka_candles_topic="",
+            kafka_candles_topic=candles_topic,
             kafka_group_id=_GROUP,
             kafka_processing_guarantee="exactly_once",
             kafka_start="earliest",
@@ -207,7 +219,11 @@ class SimulatedWorker(app.Worker):
         self._shared = Shared(
             connection=self._settings.connection,
             topics=TopicNames(
-                signals=SIGNALS, trades=TRADES, decisions=DECISIONS, dead_letters=DEAD_LETTERS
+                signals=SIGNALS,
+                trades=TRADES,
+                decisions=DECISIONS,
+                dead_letters=DEAD_LETTERS,
+                candles=candles_topic,
             ),
             fold=settings.fold,
             pipeline=Pipeline(_decider()),

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulation.cluster import SIGNALS, TRADES
+from tests.simulation.cluster import CANDLES, SIGNALS, TRADES
 from tests.simulation.log import NewRecord
 from tests.support.builders import START_MS
 from tests.support.fold_oracle import decision_id
@@ -18,6 +18,9 @@ _MARKETS: list[dict[str, Any]] = [
     {"current_price": 50_000.0, "atr": 250.0, "adx": 15.0, "trend_strength": 0.1},
     {"current_price": 50_000.0, "atr": 250.0},
 ]
+_CANDLE_MS = 900_000
+_MOVES = ((10.0, 10.0), (0.0, 700.0), (0.0, 3_500.0), (3_500.0, 0.0), (300.0, 300.0))
+"""Below and above the open [quote]: nothing, some targets, all of them, all stops, near ones."""
 _RESULTS = (-1.0, 3.5, 0.0, -0.25, 1.5)
 
 
@@ -33,11 +36,12 @@ class Sent:
     """None: it is no message."""
 
 
-def make_workload(rng: Random, partitions: int) -> list[Sent]:
+def make_workload(rng: Random, partitions: int, *, has_candles: bool = False) -> list[Sent]:
     """Draw some dozen records, in the order in which they are sent."""
     draw = rng.random
     signals: list[tuple[int, dict[str, Any]]] = []
     trades: list[tuple[int, dict[str, Any]]] = []
+    candles: dict[str, int] = {}
     sent: list[Sent] = []
     count = 12 + int(draw() * 18)
     times = sorted(_LAST_S * draw() for _ in range(count))
@@ -45,13 +49,21 @@ def make_workload(rng: Random, partitions: int) -> list[Sent]:
         partition = int(draw() * partitions)
         symbol = f"P{partition}{'AB'[draw() < 0.3]}"
         topic = TRADES if signals and draw() < 0.45 else SIGNALS
+        if has_candles and signals and draw() < 0.4:
+            topic = CANDLES
         key: bytes | None = None
         if draw() < 0.07:
             value, message, symbol_key = _poison(draw(), symbol), None, draw() < 0.8
             key = symbol.encode() if symbol_key else None
         else:
-            if topic == SIGNALS:
+            if topic == CANDLES:
+                partition, signal = signals[int(draw() * len(signals))]
+                message = _candle(draw, candles, signal["symbol"])
+            elif topic == SIGNALS:
                 partition, message = _signal(draw, signals, partition, symbol, number)
+                if has_candles:  # some come when candles have gone ahead of them
+                    passed = candles.get(message["symbol"], 0) - int(draw() * 3)
+                    message["ts"] = START_MS + max(0, passed) * _CANDLE_MS
             else:
                 partition, message = _trade(draw, signals, trades, partition, symbol, number)
             value, key = orjson.dumps(message), message["symbol"].encode()
@@ -84,6 +96,27 @@ def _signal(
     }
     sent.append((partition, message))
     return partition, message
+
+
+def _candle(draw: Any, sent: dict[str, int], symbol: str) -> dict[str, Any]:
+    number = sent.get(symbol, 0)
+    if draw() < 0.85:
+        sent[symbol] = number + 1
+    else:
+        number -= 1 + (draw() < 0.3)  # a repeat, or one that goes back
+    low, high = _MOVES[int(draw() * len(_MOVES))]
+    return {
+        "schema_version": 1,
+        "symbol": symbol,
+        "timeframe": "15m",
+        "open_time": START_MS + number * _CANDLE_MS,
+        "close_time": START_MS + (number + 1) * _CANDLE_MS,
+        "open": 50_000.0,
+        "high": 50_000.0 + high,
+        "low": 50_000.0 - low,
+        "close": 50_000.0,
+        "volume": 1.0,
+    }
 
 
 def _trade(
