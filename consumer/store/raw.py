@@ -30,7 +30,7 @@ class RawPartition:
     @property
     def is_whole(self) -> bool:
         """Whether it is the state at a position: not absent, and not being written anew."""
-        return self.watermark.keys() >= set(Position._fields)
+        return "decisions" in self.watermark and "trades" in self.watermark
 
     def decode(self) -> StoredPartition:
         """Read the state out of them.
@@ -58,7 +58,7 @@ class RawPartition:
             for name, fields in self.rows.items()
         }
         return StoredPartition(
-            position=Position(*(int(self.watermark[name]) for name in Position._fields)),
+            position=Position(**{name: int(offset) for name, offset in self.watermark.items()}),
             totals=decode_totals(self.totals),
             rows=rows,
             open=open_,

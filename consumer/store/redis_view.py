@@ -205,7 +205,7 @@ class RedisView:
                 pipeline.hmget(self.keys(partition).watermark, Position._fields)
             answers = await pipeline.execute()
         return {
-            partition: None if None in found else Position(*map(int, found))
+            partition: None if None in found[:2] else Position(*(int(one or 0) for one in found))
             for partition, found in zip(partitions, answers, strict=True)
         }
 

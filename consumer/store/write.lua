@@ -7,7 +7,7 @@
 -- With a token: part of a rewrite, accepted while nobody else began one since.
 -- Answer: code, as consumer/ports.py words it.
 local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'candles', 'rebuild')
-local d, t, c = tonumber(mark[1] or nil), tonumber(mark[2] or nil), tonumber(mark[3] or nil)
+local d, t, c = tonumber(mark[1] or nil), tonumber(mark[2] or nil), tonumber(mark[3] or '0')
 local token, last = ARGV[2], ARGV[3] == '1'
 local since_d, since_t, since_c = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local next_d, next_t, next_c = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -15,7 +15,7 @@ local next_d, next_t, next_c = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(AR
 if token ~= '' then
   if mark[4] ~= token then return -3 end
 else
-  if not d or not t or not c then return -1 end
+  if not d or not t then return -1 end
   if redis.call('HGET', KEYS[2], 'fingerprint') ~= ARGV[1] then return -2 end
   if d >= next_d and t >= next_t and c >= next_c then return 0 end
   if d < since_d or t < since_t or c < since_c then return -1 end
@@ -41,6 +41,7 @@ end
 
 if token == '' or last then
   if token ~= '' then redis.call('HDEL', KEYS[1], 'rebuild') end
-  redis.call('HSET', KEYS[1], 'decisions', ARGV[7], 'trades', ARGV[8], 'candles', ARGV[9])
+  redis.call('HSET', KEYS[1], 'decisions', ARGV[7], 'trades', ARGV[8])
+  if next_c > 0 then redis.call('HSET', KEYS[1], 'candles', ARGV[9]) end
 end
 return 1
