@@ -70,6 +70,8 @@ class Slot:
         self.starts = 0
         self.exits: Counter[int] = Counter()
         """Exit codes of processes that ended unasked."""
+        self.last_words: list[str] = []
+        """What they wrote last."""
         self.counters: Counter[str] = Counter()
         """Counters of the processes before the present one."""
         self._seen: dict[str, float] = {}
@@ -252,6 +254,7 @@ class Fleet:
                 code = slot.exit_code
                 if code is not None:
                     slot.exits[code] += 1
+                    slot.last_words.append(slot.tail())
                     slot.start()
                 await slot.metrics()
             await asyncio.sleep(1.0)

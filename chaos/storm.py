@@ -146,7 +146,7 @@ async def outcome(
         "rewinds": rewinds,
         "fenced": fenced,
         "unasked_exits": dict(exits),
-        "tails": {s.name: s.tail(40) for s in scene.fleet.slots if s.exits},
+        "tails": {s.name: "\n".join(s.last_words) for s in scene.fleet.slots if s.exits},
         "secrets": scene.secrets_found(),
         "resent": scene.traffic.resent,
         "seen_again": scene.traffic.tally.seen_again,

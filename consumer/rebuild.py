@@ -171,6 +171,7 @@ async def catch_up(
     *,
     signals_log: TopicPartition,
     upto: Position | None,
+    is_atomic: bool = False,
     ends: LogReader | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> CatchUp:
@@ -182,7 +183,9 @@ async def catch_up(
         logs: Decisions are folded to their end, input to `upto`, or as far as a decision has seen it.
         signals_log: What the decisions answer; those of another one, before a migration, count all the
             same.
-        upto: Where the group goes on in the input; None: to the ends.
+        upto: Where the group is said to go on in the input; None: to the ends.
+        is_atomic: Whether decisions and the group's offsets are committed together: what a decision has
+            seen was then worked off, dead letters and all, whatever the group is said to stand at.
         ends: Asked where the logs begin and end; `reader` itself when None.
         on_progress: Told how many records were folded.
 
@@ -234,7 +237,7 @@ async def catch_up(
             found.decisions += 1
         else:
             continue
-        if isinstance(refused, BadMessageError):
+        if isinstance(refused, BadMessageError) and not is_atomic:
             worked_off = upto.trades if log_name == "trade" else upto.candles
             if record.offset >= worked_off:
                 found.refused.append((record, refused))

@@ -97,6 +97,7 @@ class PartitionServing:
                 logs,
                 signals_log=signals_log,
                 upto=Position(_FAR, offsets.trades, offsets.candles),
+                is_atomic=shared.is_atomic,
                 ends=shared.ends,
             )
             if shared.is_atomic:
@@ -115,9 +116,12 @@ class PartitionServing:
         )
         if self.state.following is not None:
             self._followed = self.state.following.counts.copy()
-        if found.refused:  # a decision saw input behind the group's offset: it is folded now
+        if found.refused or shared.is_atomic:
+            # a decision, or the view, saw input behind the group's offset: it is folded now
             _, trades, candles = self.state.position
-            return offsets._replace(trades=trades, candles=candles)
+            return offsets._replace(
+                trades=max(offsets.trades, trades), candles=max(offsets.candles, candles)
+            )
         return offsets
 
     async def _first_undecided(

@@ -58,7 +58,11 @@ class RawPartition:
             for name, fields in self.rows.items()
         }
         return StoredPartition(
-            position=Position(**{name: int(offset) for name, offset in self.watermark.items()}),
+            position=Position(
+                int(self.watermark["decisions"]),
+                int(self.watermark["trades"]),
+                int(self.watermark.get("candles", 0)),
+            ),
             totals=decode_totals(self.totals),
             rows=rows,
             open=open_,

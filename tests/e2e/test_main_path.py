@@ -22,7 +22,7 @@ from tests.support.fold_oracle import (
     fold,
     levels_of,
 )
-from tests.support.kafka_io import content, headers_of, keyed
+from tests.support.kafka_io import Out, content, headers_of, keyed
 from tests.support.servers import Deployment
 
 TIMING = {"ts", "source", "degraded"}
@@ -270,9 +270,9 @@ async def test_an_operator_reads_a_context_with_hgetall(deploy: Deploy) -> None:
 # What the group says of offsets
 
 
-async def put_group_back(deployment: Deployment, offset: int) -> None:
+async def put_group_back(deployment: Deployment, topic: str, offset: int) -> None:
     """Let the group say what it said long ago, as a coordinator that has not caught up does."""
-    signals_log = TopicPartition(deployment.topics.signals, 0)
+    log = TopicPartition(topic, 0)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=deployment.stack.bootstrap_servers,
         group_id=deployment.group,
@@ -280,8 +280,8 @@ async def put_group_back(deployment: Deployment, offset: int) -> None:
     )
     await consumer.start()
     try:
-        consumer.assign([signals_log])
-        await consumer.commit({signals_log: offset})
+        consumer.assign([log])
+        await consumer.commit({log: offset})
     finally:
         await consumer.stop()
 
@@ -296,7 +296,7 @@ async def test_an_offset_of_long_ago_makes_no_second_decision(deploy: Deploy) ->
     first.signal(SIGTERM)
     assert await first.wait(10.0) == 0
 
-    await put_group_back(deployment, 4)
+    await put_group_back(deployment, deployment.topics.signals, 4)
     second = await deployment.started()
     await deployment.send_signals(*map(keyed, sent[30:]))
     await deployment.settled()
@@ -304,6 +304,38 @@ async def test_an_offset_of_long_ago_makes_no_second_decision(deploy: Deploy) ->
     found = Counter(content(r)["signal_id"] for r in await deployment.decisions())
     assert found == Counter(s["signal_id"] for s in sent)
     assert "the group's offset is behind the decisions" in second.text()
+
+
+@pytest.mark.parametrize("is_wiped", [False, True], ids=["view", "logs"])
+async def test_an_offset_of_long_ago_sends_no_second_dead_letter(
+    deploy: Deploy, is_wiped: bool
+) -> None:
+    """The view, or the newest decision, tells how far closed trades were worked off."""
+    deployment = await deploy(partitions=1)
+    sent = list(signals(6, seed=73))
+    first = await deployment.started()
+    await deployment.send_signals(*map(keyed, sent[:4]))
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        decisions = [content(record) for record in await tail.count(4)]
+    bad = [Out(value=b"{"), Out(value=b"{}"), keyed(trade_for(decisions[0]) | {"side": "UP"})]
+    trades = [keyed(trade_for(decision)) for decision in decisions]
+    await deployment.send_trades(*bad, *trades)
+    await deployment.settled()
+    await deployment.send_signals(keyed(sent[4]))  # decided with all of them folded
+    await deployment.settled()
+    first.signal(SIGTERM)
+    assert await first.wait(10.0) == 0
+
+    if is_wiped:
+        await deployment.redis.unlink(*await deployment.all_keys())
+    await put_group_back(deployment, deployment.topics.trades, 0)
+    await deployment.started()
+    await deployment.send_signals(keyed(sent[5]))
+    await deployment.send_trades(Out(value=b"[]"))
+    await deployment.settled()
+
+    assert len(await deployment.decisions()) == 6
+    assert len(await deployment.dead_letters()) == len(bad) + 1
 
 
 async def test_a_topic_that_was_made_anew_is_read_from_where_the_group_says(
