@@ -11,7 +11,7 @@ from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
 from consumer.domain.policies.base import Choice
-from consumer.domain.regime import RegimeDetector, RegimeResult
+from consumer.domain.regime import Held, RegimeDetector, RegimeResult
 from consumer.domain.selector import Selector
 from consumer.domain.tpsl import Levels, levels
 from consumer.errors import BadMessageError
@@ -52,6 +52,8 @@ class Decision(NamedTuple):
     candles_offset: int | None
     """Offset in `candles` up to which signals were followed; None where none are."""
     degraded: bool
+    held: Held | None
+    """The regime that the market was in before."""
 
     @property
     def context(self) -> ContextKey:
@@ -135,7 +137,7 @@ class Decider:
         state.admit(
             decision.remembered(),
             is_exploration=decision.is_exploration,
-            entry=None if state.following is None else decision.entry,
+            entry=decision.entry,
         )
         return decision
 
@@ -155,7 +157,11 @@ class Decider:
         """
         account = signal.account or DEFAULT_ACCOUNT
         market = signal.market
-        regime = self.detector.detect_signal_regime(market, signal.higher_timeframes)
+        higher = signal.higher_timeframes
+        regime = self.detector.detect_signal_regime(market, higher)
+        held = state.markets.get((account, signal.symbol, signal.timeframe))
+        if self.detector.holds:
+            regime = self.detector.settle(regime, market, higher, held, signal.ts)
         context = ContextKey(account, signal.symbol, regime.regime)
         choice = self.selector.choose(
             regime,
@@ -181,4 +187,5 @@ class Decider:
             state.position.trades,
             None if state.following is None else state.position.candles,
             degraded,
+            held,
         )

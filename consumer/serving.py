@@ -14,7 +14,6 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decision
-from consumer.domain.dwell import Dwell
 from consumer.domain.partition_state import FoldSettings, PartitionState, Position
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
@@ -79,7 +78,6 @@ class PartitionServing:
         self._step = Step()
         self._received_at = 0.0
         self._late: CatchUp = CatchUp()
-        self._dwell = Dwell()
         self._followed: Counter[str] = Counter()
 
     # Opening
@@ -261,11 +259,9 @@ class PartitionServing:
             metrics.signals(str(regime)).inc(count)
             metrics.decisions(str(arm), str(regime), str(mode)).inc(count)
         for d in decided:
-            flip = self._dwell.note(
-                (d.account, d.signal.symbol, d.signal.timeframe), d.regime.regime, d.signal.ts
-            )
-            if flip is not None:
-                metrics.regime_dwell_seconds(str(flip[0])).observe(flip[1])
+            if d.held is not None and d.held.regime is not d.regime.regime:
+                lasted_s = max(0, d.signal.ts - d.held.since_ms) / 1000
+                metrics.regime_dwell_seconds(str(d.held.regime)).observe(lasted_s)
         metrics.decision_seconds.observe_all([took_s] * len(decided))
         metrics.end_to_end_seconds.observe_all(
             [max(0.0, (now_ms - d.signal.ts) / 1000) for d in decided]

@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     regime_illiquid_depth: _Positive = 50_000.0
     regime_illiquid_spread_bps: _Positive = 10.0
     regime_confirmation: Literal["off", "higher_timeframes"] = "off"
+    regime_hysteresis: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    regime_min_dwell_s: Annotated[float, Field(ge=0.0, le=86_400.0 * 365)] = 0.0
 
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -298,6 +300,8 @@ class Settings(BaseSettings):
             illiquid_depth_threshold=self.regime_illiquid_depth,
             illiquid_spread_bps_threshold=self.regime_illiquid_spread_bps,
             confirms_trends=self.regime_confirmation == "higher_timeframes",
+            hysteresis=self.regime_hysteresis,
+            min_dwell_ms=round(self.regime_min_dwell_s * 1000),
         )
 
     @property

@@ -30,6 +30,7 @@ from consumer.domain.qtable import (
     revise_reward,
     with_paper,
 )
+from consumer.domain.regime import Held
 from consumer.domain.reward import RewardUnit, in_unit, realized_r
 from consumer.errors import BadMessageError
 from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
@@ -40,6 +41,9 @@ Attribution = Literal["decision", "symbol", "echo"]
 """How a trade found its arm: by decision_id, by the newest open decision, by what it echoed."""
 
 _NOT_BY_LADDER = frozenset({CloseReason.TIMEOUT, CloseReason.LIQUIDATION})
+
+MarketKey = tuple[str, str, str]
+"""Account, symbol and timeframe."""
 
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
 
@@ -118,6 +122,7 @@ class Changes:
     trades: set[tuple[str, str]] = field(default_factory=set)
     """Account and id."""
     parents: set[tuple[ParentKey, str]] = field(default_factory=set)
+    markets: set[MarketKey] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.arms) + len(self.decisions) + len(self.decision_ids) + len(self.trades)
@@ -136,6 +141,7 @@ class StoredPartition:
     """Account, id and number of those that no remembered decision tells."""
     trades: Sequence[FoldedTrade]
     parents: Mapping[ParentKey, Mapping[str, ArmStats]] = field(default_factory=dict)
+    markets: Mapping[MarketKey, Held] = field(default_factory=dict)
     followed: Sequence[Followed] = ()
     series: Mapping[Series, LastCandle] = field(default_factory=dict)
 
@@ -188,6 +194,8 @@ class PartitionState:
         self.changes = Changes()
         self.rows: dict[ContextKey, Row] = {}
         self.parents: dict[ParentKey, Row] = {}
+        self.markets: dict[MarketKey, Held] = {}
+        """The regime of each market, by its decisions."""
         self._decay = settings.decay
         # the order of these is part of the state: oldest first, and what leaves first
         self.open: dict[str, OpenDecision] = {}
@@ -212,6 +220,7 @@ class PartitionState:
         for kept in (
             self.rows,
             self.parents,
+            self.markets,
             self.open,
             self.closed,
             self.decision_ids,
@@ -247,12 +256,15 @@ class PartitionState:
         Args:
             decision: What is remembered of it.
             is_exploration: Whether its strategy was drawn at random.
-            entry: What it is followed by, where candles are; None: it is not followed.
+            entry: What it is followed by, where candles are, and what tells its market; None: it is neither
+                followed nor remembered for its market.
         """
         if self.knows_decision(decision.account, decision.decision_id):
             return
         self.totals.decisions += 1
         self.totals.explorations += is_exploration
+        if entry is not None:
+            self._note_market((decision.account, decision.symbol, entry.timeframe), decision, entry)
         number = self.totals.next_sequence()
         ids = self.decision_ids.setdefault(decision.account, {})
         ids[decision.decision_id] = number
@@ -275,6 +287,12 @@ class PartitionState:
         for group in (self.open, self.closed):
             while group and self._is_over(first := next(iter(group.values())), decision):
                 self._forget(first)
+
+    def _note_market(self, market: MarketKey, decision: OpenDecision, entry: Entry) -> None:
+        held = self.markets.get(market)
+        if held is None or held.regime is not decision.regime:
+            self.markets[market] = Held(decision.regime, entry.ts_ms)
+            self.changes.markets.add(market)
 
     def answer(self, signal_offset: int) -> None:
         """Take note of the offset whose signal a decision answers."""
@@ -598,6 +616,7 @@ class PartitionState:
             },
             {(account, key) for account, keys in self.trades.items() for key in keys},
             {(parent, strategy) for parent, row in self.parents.items() for strategy in row},
+            set(self.markets),
         )
         if self.following is not None:
             self.following.touch_all()
@@ -618,6 +637,7 @@ class PartitionState:
             ],
             trades=[trade for group in self.trades.values() for trade in group.values()],
             parents={parent: dict(row) for parent, row in self.parents.items()},
+            markets=dict(self.markets),
             followed=[] if self.following is None else list(self.following.followed.values()),
             series={} if self.following is None else dict(self.following.series),
         )
@@ -627,6 +647,7 @@ class PartitionState:
         self.position, self.totals = stored.position, replace(stored.totals)
         self.rows = {context: dict(row) for context, row in stored.rows.items()}
         self.parents = {parent: dict(row) for parent, row in stored.parents.items()}
+        self.markets = dict(stored.markets)
         for decision in sorted(stored.open, key=attrgetter("number")):
             self._open(decision)
         closed = sorted(stored.closed, key=attrgetter("closed_number"))

@@ -1,12 +1,15 @@
 """Which state is a market in? The first rule that matches wins (contract, section 2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
 
 from schemas import HigherTimeframe, MarketContext, MarketRegime
 
 _TRENDS = frozenset({MarketRegime.TREND_UP, MarketRegime.TREND_DOWN})
+_AT_ONCE = frozenset({MarketRegime.ILLIQUID, MarketRegime.HIGH_VOLATILITY})
+"""Nobody waits to be told of these."""
 _UNSURE_RANGE_PENALTY = 0.2  # confidence a range loses between low and high volatility (contract)
 
 
@@ -16,6 +19,13 @@ class RegimeResult(NamedTuple):
     regime: MarketRegime
     confidence: float
     reasoning: str
+
+
+class Held(NamedTuple):
+    """The regime that a market is in, and since when [Unix ms]."""
+
+    regime: MarketRegime
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +50,19 @@ class RegimeDetector:
     """Largest spread of a liquid market [basis points]."""
     confirms_trends: bool = False
     """Whether a trend must not be contradicted by higher timeframes."""
+    hysteresis: float = 0.0
+    """Part by which limits give way for the regime that a market is in [1], within [0, 0.5]."""
+    min_dwell_ms: int = 0
+    """Time that a regime lasts at least [ms], at least 0; an urgent one ends it at once."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if name != "confirms_trends" and not getattr(self, name) > 0.0:
+            if name.endswith("_threshold") and not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be above 0, was {getattr(self, name)}")
+        if not 0.0 <= self.hysteresis <= 0.5:
+            raise ValueError(f"hysteresis must lie within 0 .. 0.5, was {self.hysteresis}")
+        if self.min_dwell_ms < 0:
+            raise ValueError(f"min_dwell_ms must be at least 0, was {self.min_dwell_ms}")
         low, high = self.low_vol_atr_pct_threshold, self.high_vol_atr_pct_threshold
         if not low <= high <= self.extreme_vol_atr_pct_threshold:
             raise ValueError(
@@ -118,6 +136,56 @@ class RegimeDetector:
             return found
         return self._confirmed(found, higher)
 
+    @property
+    def holds(self) -> bool:
+        """Whether it matters which regime a market was in."""
+        return self.hysteresis > 0.0 or self.min_dwell_ms > 0
+
+    def settle(
+        self,
+        found: RegimeResult,
+        context: MarketContext,
+        higher: Sequence[HigherTimeframe] | None,
+        held: Held | None,
+        ts_ms: int,
+    ) -> RegimeResult:
+        """Let a market stay in its regime where what speaks against it is young or weak.
+
+        Args:
+            found: What `detect_signal_regime` says.
+            context: What is known of the market.
+            higher: Indicators of longer timeframes.
+            held: The regime it is in; None: it was never seen.
+            ts_ms: Time of the signal [Unix ms].
+
+        Returns:
+            `found`; or the regime that is held, the less sure the surer `found` is. `illiquid` and
+            `high_volatility` are entered at once, and `unknown` holds nothing.
+        """
+        if (
+            held is None
+            or found.regime is held.regime
+            or found.regime in _AT_ONCE
+            or held.regime is MarketRegime.UNKNOWN
+        ):
+            return found
+        age_ms = ts_ms - held.since_ms
+        if age_ms < self.min_dwell_ms:
+            why = f"for {age_ms / 1000:.0f} s of {self.min_dwell_ms / 1000:.0f}"
+        elif (
+            self.hysteresis > 0.0
+            and _lenient(self, held.regime).detect_signal_regime(context, higher).regime
+            is held.regime
+        ):
+            why = f"limits give way by {self.hysteresis:.0%}"
+        else:
+            return found
+        return RegimeResult(
+            held.regime,
+            0.5 * (1.0 - found.confidence),
+            f"Held {held.regime} ({why}): {found.reasoning}",
+        )
+
     def _confirmed(self, found: RegimeResult, higher: Sequence[HigherTimeframe]) -> RegimeResult:
         """Ask for a trend the same way, by the same thresholds.
 
@@ -185,3 +253,34 @@ class RegimeDetector:
 
 def _listed(timeframes: Sequence[str]) -> str:
     return " and ".join(timeframes) + (" trends" if len(timeframes) == 1 else " trend")
+
+
+@cache
+def _lenient(detector: RegimeDetector, regime: MarketRegime) -> RegimeDetector:
+    """Give a detector whose limits give way for a regime."""
+    less, more = 1.0 - detector.hysteresis, 1.0 + detector.hysteresis
+    adx, strength = detector.trend_adx_threshold, detector.trend_strength_threshold
+    high, extreme = detector.high_vol_atr_pct_threshold, detector.extreme_vol_atr_pct_threshold
+    low = detector.low_vol_atr_pct_threshold
+    changes: dict[str, Any] = {}
+    if regime in _TRENDS:
+        changes = {
+            "trend_adx_threshold": adx * less,
+            "trend_strength_threshold": strength * less,
+        }
+    elif regime in {MarketRegime.RANGE_LOW_VOL, MarketRegime.RANGE_HIGH_VOL}:
+        factor = more if regime is MarketRegime.RANGE_LOW_VOL else less
+        changes = {
+            "trend_adx_threshold": adx * more,
+            "trend_strength_threshold": strength * more,
+            "high_vol_atr_pct_threshold": min(max(high * factor, low), extreme),
+        }
+    elif regime is MarketRegime.HIGH_VOLATILITY:
+        changes = {"extreme_vol_atr_pct_threshold": max(extreme * less, high)}
+    elif regime is MarketRegime.ILLIQUID:
+        changes = {
+            "illiquid_volume_threshold": detector.illiquid_volume_threshold * more,
+            "illiquid_depth_threshold": detector.illiquid_depth_threshold * more,
+            "illiquid_spread_bps_threshold": detector.illiquid_spread_bps_threshold * less,
+        }
+    return replace(detector, **changes)

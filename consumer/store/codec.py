@@ -10,7 +10,9 @@ import orjson
 from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.following import Followed, Lane, LastCandle, Series
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
+from consumer.domain.partition_state import MarketKey
 from consumer.domain.qtable import ArmStats
+from consumer.domain.regime import Held
 from schemas import MarketRegime, Side
 
 _FIELDS = (
@@ -301,3 +303,21 @@ def decode_series(name: str, text: str) -> tuple[Series, LastCandle]:
     symbol, timeframe = name.split(" ", 1)
     open_ms, close_ms, close = orjson.loads(text)
     return (intern(symbol), intern(timeframe)), LastCandle(open_ms, close_ms, float(close))
+
+
+def market_field(market: MarketKey) -> str:
+    """Name a market; account and symbol hold no space."""
+    return " ".join(market)
+
+
+def encode_held(held: Held) -> str:
+    """Write the regime of a market."""
+    return f"{held.regime} {held.since_ms}"
+
+
+def decode_market(name: str, text: str) -> tuple[MarketKey, Held]:
+    """Read a market and its regime."""
+    account, symbol, timeframe = name.split(" ", 2)
+    regime, since_ms = text.split()
+    market = (intern(account), intern(symbol), intern(timeframe))
+    return market, Held(MarketRegime(regime), int(since_ms))

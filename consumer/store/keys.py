@@ -65,6 +65,11 @@ class PartitionKeys:
         return self._key("parents")
 
     @property
+    def markets(self) -> str:
+        """Hash: the regime of each market, and since when."""
+        return self._key("markets")
+
+    @property
     def followed(self) -> str:
         """Hash: signals that are followed on paper, by decision id."""
         return self._key("followed")
@@ -86,6 +91,7 @@ class PartitionKeys:
             self.trades,
             self.totals,
             self.parents,
+            self.markets,
             self.followed,
             self.series,
         ]

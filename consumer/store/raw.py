@@ -22,6 +22,7 @@ class RawPartition:
     trades: dict[str, str]
     totals: dict[str, str]
     parents: dict[str, str]
+    markets: dict[str, str]
     followed: dict[str, str]
     series: dict[str, str]
     rows: dict[str, dict[str, str]]
@@ -70,6 +71,7 @@ class RawPartition:
             decision_ids=ids,
             trades=[codec.decode_trade(name, text) for name, text in self.trades.items()],
             parents=codec.decode_parents(self.parents.values()),
+            markets=dict(codec.decode_market(key, text) for key, text in self.markets.items()),
             followed=[codec.decode_followed(key, text) for key, text in self.followed.items()],
             series=dict(codec.decode_series(key, text) for key, text in self.series.items()),
         )

@@ -1,5 +1,5 @@
 -- Reads all of a partition as it stands at one moment.
--- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, followed, series
+-- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, markets, followed, series
 -- ARGV: prefix of the rows' keys
 -- Answer: these hashes, then the rows in the order of contexts; each as field, value, ...
 local found = {}

@@ -78,6 +78,7 @@ class RedisDelta:
     trades: HashDelta = field(default_factory=HashDelta)
     totals: HashDelta = field(default_factory=HashDelta)
     parents: HashDelta = field(default_factory=HashDelta)
+    markets: HashDelta = field(default_factory=HashDelta)
     followed: HashDelta = field(default_factory=HashDelta)
     series: HashDelta = field(default_factory=HashDelta)
     rows: dict[str, HashDelta] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class RedisDelta:
             self.trades,
             self.totals,
             self.parents,
+            self.markets,
             self.followed,
             self.series,
         ]
@@ -247,6 +249,10 @@ class RedisView:
                 codec.trade_field(account, trade_id),
                 None if trade is None else codec.encode_trade(trade),
             )
+        for market in changes.markets:
+            delta.markets.sets[codec.market_field(market)] = codec.encode_held(
+                state.markets[market]
+            )
         if state.following is not None:
             _put_following(delta, state.following)
         return delta
@@ -319,6 +325,7 @@ def _parts(delta: RedisDelta) -> Iterator[RedisDelta]:
         "decision_ids",
         "trades",
         "parents",
+        "markets",
         "followed",
         "series",
     ):

@@ -29,6 +29,7 @@ class _Partition(BaseModel):
     trades: _Fields
     totals: _Fields
     parents: _Fields
+    markets: _Fields
     followed: _Fields
     series: _Fields
     rows: dict[str, _Fields]

@@ -1,5 +1,5 @@
 -- Puts the changes of a partition in place and moves its watermark, in one step.
--- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, followed, series, then the rows
+-- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, markets, followed, series, then the rows
 -- ARGV: fingerprint of the fold, token, last (1: the write is whole after this part),
 --       since decisions, trades, candles, next decisions, trades, candles,
 --       then for each hash from contexts on: number of fields to set, field, value, ...,

@@ -62,12 +62,19 @@ def out(record: Any) -> Out:
 
 @pytest.mark.timeout(180)
 async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy: Deploy) -> None:
-    deployment, topic = await with_candles(deploy)
+    # regimes that are held hang on the decisions before: they have to come back, too
+    held = {"regime_hysteresis": 0.2, "regime_min_dwell_s": 7_200}
+    deployment, topic = await with_candles(
+        deploy, **{name.upper(): str(value) for name, value in held.items()}
+    )
     bars = [replace(one, bars=one.bars[:BARS]) for one in shipped_bars()]
     found = [entry for one in bars for entry in entries_of(one, 0, Random(7))]
     found = sorted(found, key=lambda entry: entry.close_ms)[::EVERY]
     loaded = settings.load(
-        kafka_candles_topic=topic, meta_strategy_policy="full_information", meta_strategy_seed=0
+        kafka_candles_topic=topic,
+        meta_strategy_policy="full_information",
+        meta_strategy_seed=0,
+        **held,
     )
     outcomes = walk_all(found, loaded.all_profiles, Costs(), track=silent)
     signals = backtest.encode_signals(outcomes, loaded.detector, track=silent)
@@ -114,6 +121,9 @@ async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy:
     assert wanted.following is not None
     _, state = await worker.get("/api/state")
     assert state["followed_signals"] == wanted.following.open_count
+
+    reasons = [content(record)["regime_reasoning"] for record in await deployment.decisions()]
+    assert any(reason.startswith("Held") for reason in reasons)
 
     before = await deployment.view()
     await deployment.redis.unlink(*await deployment.all_keys())

@@ -256,6 +256,7 @@ def hashes(stored: StoredPartition) -> RawPartition:
             for parent, row in stored.parents.items()
             for strategy, stats in row.items()
         },
+        markets={},
         followed={},
         series={},
         rows=rows,
