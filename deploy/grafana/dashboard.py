@@ -481,6 +481,23 @@ def results() -> list[Any]:
             "short",
             "Mean difference [R] of the worst account; from 0.15 on its paths are not believed (0).",
         ),
+        lines(
+            "Signals followed on paper",
+            [
+                (latest("followed_signals"), "open now"),
+                (increase("followed_total", window, "outcome"), "{{outcome}}"),
+            ],
+            "short",
+            "Only with a candles topic. `late`: candles were ahead of the signal; `unseen`: none came.",
+        ),
+        lines(
+            "Candles",
+            [(increase("candles_total", window, "outcome"), "{{outcome}}")],
+            "short",
+            "Candles that were read; `followed` and `gap` are taken, the others passed over.",
+            bars=True,
+            stack=StackingMode.NORMAL,
+        ),
         percentiles(
             "Time in a regime",
             "regime_dwell_seconds",

@@ -186,7 +186,7 @@ def test_version_tells_everything_apart_that_changes_choices() -> None:
         selector(profiles=merge_profiles([changed])).version(usual, 0),
         selector(profiles=dict(reversed(STRATEGY_PROFILES.items()))).version(usual, 0),
         *(
-            selector().version(replace(usual, **{name: getattr(usual, name) * 1.01}), 0)
+            selector().version(replace(usual, **{name: (getattr(usual, name) or 0.1) * 1.01}), 0)
             for name in RegimeDetector.__dataclass_fields__
         ),
     ]
