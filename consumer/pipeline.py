@@ -18,7 +18,7 @@ from consumer.wire import (
     decode_trade,
     encode_dead_letter,
 )
-from schemas import Candle, TradeClosed
+from schemas import Candle, Signal, TradeClosed
 
 
 @dataclass(slots=True)
@@ -32,6 +32,14 @@ class Step:
     refused: list[tuple[Record, BadMessageError]] = field(default_factory=list)
     repeated: list[Record] = field(default_factory=list)
     candles: Counter[CandleOutcome] = field(default_factory=Counter)
+
+
+def decoded_signal(record: Record) -> Signal | BadMessageError:
+    """Read a signal, or say why it is none."""
+    try:
+        return decode_signal(record)
+    except BadMessageError as error:
+        return error
 
 
 def decoded_trade(record: Record) -> TradeClosed | BadMessageError:
@@ -76,16 +84,27 @@ class Pipeline:
     ) -> Step:
         """Fold closed trades, decide signals, follow them; nothing is sent here."""
         step = Step()
-        for record in trades:
-            self._learn(step, state, record, now_ms)
-        for record in signals:
-            self._decide(step, state, record, now_ms=now_ms, degraded=degraded)
-        for record in candles:
-            self._follow(step, state, record, now_ms)
+        # stage by stage, not record by record: the code of a stage stays in the processor's caches
+        for record, trade in zip(trades, [decoded_trade(r) for r in trades], strict=True):
+            self._learn(step, state, record, trade, now_ms)
+        decided = [
+            self._decided(state, record, signal, now_ms=now_ms, degraded=degraded)
+            for record, signal in zip(signals, [decoded_signal(r) for r in signals], strict=True)
+        ]
+        for record, decision in zip(signals, decided, strict=True):
+            self._tell(step, record, decision, now_ms)
+        for record, candle in zip(candles, [decoded_candle(r) for r in candles], strict=True):
+            self._follow(step, state, record, candle, now_ms)
         return step
 
-    def _learn(self, step: Step, state: PartitionState, record: Record, now_ms: int) -> None:
-        trade = decoded_trade(record)
+    def _learn(
+        self,
+        step: Step,
+        state: PartitionState,
+        record: Record,
+        trade: TradeClosed | BadMessageError,
+        now_ms: int,
+    ) -> None:
         if record.offset < state.position.trades:
             # folded before, and read again because the group's offset is behind the view: what is
             # no message at all has no dead letter yet, all else was told apart when it was folded
@@ -100,8 +119,14 @@ class Pipeline:
         elif isinstance(trade, TradeClosed):
             step.learned.append((trade, result))
 
-    def _follow(self, step: Step, state: PartitionState, record: Record, now_ms: int) -> None:
-        candle = decoded_candle(record)
+    def _follow(
+        self,
+        step: Step,
+        state: PartitionState,
+        record: Record,
+        candle: Candle | BadMessageError,
+        now_ms: int,
+    ) -> None:
         if record.offset < state.position.candles:
             # as for closed trades: folded before, and no dead letter sent yet
             if isinstance(candle, BadMessageError):
@@ -113,21 +138,39 @@ class Pipeline:
         else:
             step.candles[result] += 1
 
-    def _decide(
-        self, step: Step, state: PartitionState, record: Record, *, now_ms: int, degraded: bool
-    ) -> None:
+    def _decided(
+        self,
+        state: PartitionState,
+        record: Record,
+        signal: Signal | BadMessageError,
+        *,
+        now_ms: int,
+        degraded: bool,
+    ) -> Decision | BadMessageError | None:
+        if isinstance(signal, BadMessageError):
+            return signal
         try:
-            signal = decode_signal(record)
             decision = self._decider.decide(signal, state, now_ms=now_ms, degraded=degraded)
         except BadMessageError as error:
-            self._refuse(step, record, error, now_ms)
-            return
+            return error
+        if decision is not None:
+            state.answer(record.offset)
+        return decision
+
+    def _tell(
+        self,
+        step: Step,
+        record: Record,
+        decision: Decision | BadMessageError | None,
+        now_ms: int,
+    ) -> None:
         if decision is None:
             step.repeated.append(record)
-            return
-        state.answer(record.offset)
-        step.decided.append(decision)
-        step.decisions.append(self._encoder.encode(decision, record))
+        elif isinstance(decision, BadMessageError):
+            self._refuse(step, record, decision, now_ms)
+        else:
+            step.decided.append(decision)
+            step.decisions.append(self._encoder.encode(decision, record))
 
     @staticmethod
     def _refuse(step: Step, record: Record, error: BadMessageError, now_ms: int) -> None:
