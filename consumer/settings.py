@@ -315,6 +315,7 @@ class Settings(BaseSettings):
                 half_life=self.meta_strategy_half_life,
                 default_strategy=self.default_strategy,
                 objective=self.meta_strategy_objective,
+                follows=bool(self.kafka_candles_topic),
             )
         return EpsilonGreedy(
             base_epsilon=self.meta_strategy_epsilon,

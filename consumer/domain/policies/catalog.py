@@ -17,8 +17,9 @@ from schemas import StrategyProfile
 SharedPolicy = Literal["ucb", "kernel_ucb", "thompson", "full_information"]
 PolicyName = Literal["epsilon_greedy", "ucb", "kernel_ucb", "thompson", "full_information"]
 
-_PAPER_WIDTH = 0.75
-"""Deviations of the bound on paper: 1 is best where paths end at the exit, 0.5 where they go on."""
+_PATH_WIDTH, _FOLLOWED_WIDTH = 1.0, 0.5
+"""Deviations of the bound on paper: where paths end at the exit a wide ladder has to be held for longer
+to be seen to its end, where candles go on nothing has to be tried."""
 
 
 def make_policy(
@@ -29,6 +30,7 @@ def make_policy(
     half_life: float,
     default_strategy: str,
     objective: Objective = "profit",
+    follows: bool = False,
 ) -> Policy:
     """Make a policy.
 
@@ -39,6 +41,7 @@ def make_policy(
         half_life: As the rows are folded [rewards].
         default_strategy: Id of the strategy taken where the regime is unknown.
         objective: What is to be earned.
+        follows: Whether outcomes on paper come from candles, which go on, and not from paths.
     """
     apart = Estimator(
         ladders=Ladders.of_profiles(profiles, unit), half_life=half_life, objective=objective
@@ -56,7 +59,9 @@ def make_policy(
             paper = replace(alike, sums_of=on_paper)
             return FullInformation(
                 on_paper=Ucb(
-                    estimator=paper, width=_PAPER_WIDTH, default_strategy=default_strategy
+                    estimator=paper,
+                    width=_FOLLOWED_WIDTH if follows else _PATH_WIDTH,
+                    default_strategy=default_strategy,
                 ),
                 earned=ucb,
             )
