@@ -1,8 +1,9 @@
 """A record's way: topic -> message -> use case -> output."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from consumer.decide import Decider, Decision
 from consumer.domain.following import CandleOutcome
@@ -34,35 +35,31 @@ class Step:
     candles: Counter[CandleOutcome] = field(default_factory=Counter)
 
 
-def decoded_signal(record: Record) -> Signal | BadMessageError:
-    """Read a signal, or say why it is none."""
-    try:
-        return decode_signal(record)
-    except BadMessageError as error:
-        return error
+M = TypeVar("M")
 
 
-def decoded_trade(record: Record) -> TradeClosed | BadMessageError:
-    """Read a closed trade, or say why it is none."""
-    try:
-        return decode_trade(record)
-    except BadMessageError as error:
-        return error
+def _or_why_not(decode: Callable[[Record], M]) -> Callable[[Record], M | BadMessageError]:
+    def decoded(record: Record) -> M | BadMessageError:
+        try:
+            return decode(record)
+        except BadMessageError as error:
+            return error
+
+    return decoded
 
 
-def decoded_candle(record: Record) -> Candle | BadMessageError:
-    """Read a candle, or say why it is none."""
-    try:
-        return decode_candle(record)
-    except BadMessageError as error:
-        return error
+decoded_signal = _or_why_not(decode_signal)
+decoded_trade = _or_why_not(decode_trade)
+decoded_candle = _or_why_not(decode_candle)
+"""They read a message, or say why a record is none."""
 
 
 class Pipeline:
     """Works off batches of one partition, in order: closed trades, then signals, then candles.
 
-    So a decision is made from the newest table, and followed by the candles that come with it. The state holds what is not committed until the
-    caller has committed the step; if it cannot, the state is to be thrown away.
+    So a decision is made from the newest table, and followed by the candles that come with it. The
+    state holds what is not committed until the caller has committed the step; if it cannot, the state
+    is to be thrown away.
 
     Args:
         decider: Makes the decisions.

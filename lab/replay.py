@@ -62,7 +62,7 @@ class _Signals:
     """The signals of a partition, given out in order."""
 
     def __init__(self, reader: LogReader, log: TopicPartition, first: int, last: int) -> None:
-        self.first = first
+        self.topic, self.first = log.topic, first
         self._records = reader.read(log, first, last)
         self._ahead: ConsumerRecord | None = None
 
@@ -155,6 +155,9 @@ async def _compare(
     found: Replay,
 ) -> None:
     published = orjson.loads(record.value)
+    if published["source"]["topic"] != signals.topic:  # copied by a migration, the signal was not
+        found.unsourced += 1
+        return
     offset = published["source"]["offset"]
     passed = await signals.up_to(offset)
     source = passed.pop() if passed and passed[-1].offset == offset else None

@@ -88,7 +88,8 @@ async def check_topics(connection: KafkaConnection, names: TopicNames) -> int:
                 f"topic {name} is compacted: the table could not be folded from it again; set "
                 "cleanup.policy=delete and retention.ms=-1"
             )
-        if config.get("message.timestamp.type") == "LogAppendTime":
+        # a candle tells its own times
+        if config.get("message.timestamp.type") == "LogAppendTime" and name != names.candles:
             raise RefusedError(
                 f"topic {name} has message.timestamp.type=LogAppendTime: ages go by the time that "
                 "the writer gave; set it to CreateTime"
@@ -164,7 +165,7 @@ async def _make_right(
             )
         _raise_on_error(await admin.create_partitions({name: NewPartitions(wanted)}), name)
         text = f"{name}: grew from {count} to {wanted} partitions"
-    if name in names.memory:
+    if name in names.memory and name != names.candles:  # a feed that is there is somebody else's
         current = (await topic_configs(admin, [name])).get(name, {})
         if any(current.get(key) != value for key, value in _FOREVER.items()):
             await admin.alter_configs(

@@ -16,6 +16,7 @@ from consumer.store.codec import decode_row
 from lab import backtest
 from lab.outcomes import Costs, walk_all
 from tests.e2e.conftest import Deploy
+from tests.support.builders import START_MS, make_signal
 from tests.support.executor import trade_for
 from tests.support.kafka_io import Out, content, eventually, keyed
 from tests.support.servers import Deployment, is_same_view
@@ -185,3 +186,69 @@ async def test_a_candle_that_is_none_goes_to_the_dead_letters_once(deploy: Deplo
     assert all(field in errors for _, _, field in bad)
     marks = [await deployment.watermark(number) for number in range(deployment.partitions)]
     assert sum(int(mark.get("candles", 0)) for mark in marks) == len(bad) + 5
+
+
+def hour(symbol: str, number: int, reach: float) -> Out:
+    """One candle of an hour that goes up by `reach` [quote] and comes back."""
+    candle = {
+        "schema_version": 1,
+        "symbol": symbol,
+        "timeframe": "1h",
+        "open_time": START_MS + number * 3_600_000,
+        "close_time": START_MS + (number + 1) * 3_600_000,
+        "open": 100.0,
+        "high": 100.0 + reach,
+        "low": 100.0,
+        "close": 100.0,
+        "volume": 1.0,
+    }
+    return keyed(candle)
+
+
+async def test_signals_are_followed_on_in_more_partitions(deploy: Deploy) -> None:
+    deployment, topic = await with_candles(deploy)
+    worker = await deployment.started()
+    symbols = [f"M{number}" for number in range(12)]
+    sent = [
+        make_signal(
+            signal_id=f"s-{name}", symbol=name, ts=START_MS, timeframe="1h", side="LONG",
+            current_price=100.0, atr=1.0,
+        )
+        for name in symbols
+    ]  # fmt: skip
+    await deployment.send_signals(*map(keyed, sent))
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        await tail.count(len(sent))
+    # half of them end by it, the others are on their way
+    first = [hour(name, 0, 20.0 if n % 2 else 2.2) for n, name in enumerate(symbols)]
+    await deployment.kafka.send(topic, [*first, Out(value=b"{", key=b"M1")])
+    await settled(deployment, topic)
+    table = await deployment.table()
+    assert len(table) == len(symbols) // 2
+    assert (await worker.terminate())[0] == 0
+
+    done = await deployment.run("topics", "migrate", "--partitions", "5", "--yes")
+
+    assert done.code == 0, done.err
+    assert f"all {len(table)} contexts are equal to the old fold's" in done.out
+    assert f"KAFKA_CANDLES_TOPIC={topic}-p5" in done.out
+    names = deployment.topics
+    deployment.topics = replace(
+        names,
+        signals=f"{names.signals}-p5",
+        trades=f"{names.trades}-p5",
+        decisions=f"{names.decisions}-p5",
+    )
+    deployment.partitions, topic = 5, f"{topic}-p5"
+    deployment.settings["KAFKA_CANDLES_TOPIC"] = topic
+    await deployment.started()
+    await deployment.kafka.send(topic, [hour(name, 1, 20.0) for name in symbols])
+    await settled(deployment, topic)
+
+    rows = {name: decode_row(row) for name, row in (await deployment.table()).items()}
+    assert len(rows) == len(symbols)
+    assert {stats.paper_count for row in rows.values() for stats in row.values()} == {1}
+    assert len(await deployment.dead_letters()) == 1
+    done = await deployment.run("replay")  # what was decided before has its signals in the old topic
+    assert done.code == 0, done.err + done.out
+    assert f"{len(symbols)} decisions whose signal was deleted" in done.out

@@ -156,6 +156,24 @@ async def test_topics_create_mends_the_memory_s_retention(deploy: Deploy, kafka:
     assert await kafka.partitions(deployment.topics.signals) == 2
 
 
+async def test_a_feed_that_is_there_keeps_its_own_settings(deploy: Deploy, kafka: KafkaIo) -> None:
+    """Candles are somebody else's: a worker reads them as they are, doctor says what that means."""
+    deployment = await deploy(topics=False)
+    feed = f"{deployment.prefix}-feed"
+    deployment.settings["KAFKA_CANDLES_TOPIC"] = feed
+    own = {"retention.ms": "600000", "message.timestamp.type": "LogAppendTime"}
+    await kafka.create(feed, 2, own)
+
+    assert (await deployment.run("topics", "create")).code == 0
+
+    config = await config_of(kafka, feed)
+    assert {name: config[name] for name in own} == own
+    assert await kafka.partitions(deployment.topics.signals) == 2
+    await deployment.started()
+    told = await deployment.run("doctor")
+    assert f"{feed} has retention.ms=600000" in told.out
+
+
 async def test_topics_create_lets_only_an_empty_topic_grow(deploy: Deploy, kafka: KafkaIo) -> None:
     """Growing parts a symbol's old records from its new ones."""
     deployment = await deploy(topics=False)
