@@ -249,6 +249,7 @@ async def test_signals_are_followed_on_in_more_partitions(deploy: Deploy) -> Non
     assert len(rows) == len(symbols)
     assert {stats.paper_count for row in rows.values() for stats in row.values()} == {1}
     assert len(await deployment.dead_letters()) == 1
-    done = await deployment.run("replay")  # what was decided before has its signals in the old topic
+    # what was decided before has its signals in the old topic
+    done = await deployment.run("replay")
     assert done.code == 0, done.err + done.out
     assert f"{len(symbols)} decisions whose signal was deleted" in done.out
