@@ -183,7 +183,8 @@ async def catch_up(
         logs: Decisions are folded to their end, input to `upto`, or as far as a decision has seen it.
         signals_log: What the decisions answer; those of another one, before a migration, count all the
             same.
-        upto: Where the group is said to go on in the input; None: to the ends.
+        upto: Where the group is said to go on in the input, whatever it says of decisions; None: to the
+            ends.
         is_atomic: Whether decisions and the group's offsets are committed together: what a decision has
             seen was then worked off, dead letters and all, whatever the group is said to stand at.
         ends: Asked where the logs begin and end; `reader` itself when None.

@@ -30,8 +30,6 @@ from consumer.wire import encode_dead_letter
 
 _VIEW_RETRY_S = 0.5
 _SETTLE_S = 1.0
-_FAR = 2**62
-"""Behind the end of any log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ class PartitionServing:
                 reader,
                 logs,
                 signals_log=signals_log,
-                upto=Position(_FAR, offsets.trades, offsets.candles),
+                upto=Position(trades=offsets.trades, candles=offsets.candles),
                 is_atomic=shared.is_atomic,
                 ends=shared.ends,
             )

@@ -6,7 +6,7 @@ symbols share one partition.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -18,6 +18,7 @@ import orjson
 from consumer.domain.ladder import Outcome
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.regime import RegimeDetector
+from consumer.local.market_bars import BarSeries
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings
 from lab.measures import Ints
@@ -138,17 +139,18 @@ def run(
             if not outcomes.is_open[number, arm]:
                 heapq.heappush(running, (int(outcomes.closed_ms[number, arm]), number))
         state.take_changes()  # no view asks for them
-        if state.following is not None:
-            state.following.take_changes()
 
     decision_ids: dict[int, str] = {}
     records = track(signals.records, name, len(signals.records))
     for now_ms, batch in groupby(records, key=lambda record: record.timestamp):
         step(now_ms, list(batch))
     if running or candles is not None:
-        series = {id(entry.series): entry.series for entry in outcomes.entries}
-        step(max(one.bars[-1].open_ms + one.step_ms for one in series.values()), ())
+        step(max(one.bars[-1].open_ms + one.step_ms for one in _series_of(outcomes)), ())
     return Run(name, arms, state=state, learned=learned, explored=explored, refused=refused)
+
+
+def _series_of(outcomes: Outcomes) -> Collection[BarSeries]:
+    return {id(entry.series): entry.series for entry in outcomes.entries}.values()
 
 
 def candles_of(outcomes: Outcomes) -> Iterator[_Record]:

@@ -250,9 +250,9 @@ class Following:
             last = self.series.get(one.series)
             if last is None or not last.is_after(one.since_ms):
                 self.counts["unseen"] += 1
+                self._put(one._replace(lanes={}))
             else:
                 ended += self._finish(one, last.close * one.side.sign, "marked")
-            self._put(one._replace(lanes={}))
         del self.followed[one.decision_id]
         self.changes.followed.add(one.decision_id)
         if (calibration := self._calibrations.get(one.account)) is not None:

@@ -13,6 +13,7 @@ from consumer.domain.following import (
     Entry,
     Followed,
     Following,
+    FollowingChanges,
     LastCandle,
     Series,
 )
@@ -123,6 +124,7 @@ class Changes:
     """Account and id."""
     parents: set[tuple[ParentKey, str]] = field(default_factory=set)
     markets: set[MarketKey] = field(default_factory=set)
+    following: FollowingChanges = field(default_factory=FollowingChanges)
 
     def __len__(self) -> int:
         return len(self.arms) + len(self.decisions) + len(self.decision_ids) + len(self.trades)
@@ -601,6 +603,8 @@ class PartitionState:
     def take_changes(self) -> Changes:
         """Give what was touched since the last call, and start anew."""
         taken, self.changes = self.changes, Changes()
+        if self.following is not None:
+            taken.following = self.following.take_changes()
         return taken
 
     def touch_all(self) -> None:

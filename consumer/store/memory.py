@@ -30,8 +30,6 @@ class MemoryView:
     def prepare(self, partition: int, state: PartitionState, since: Position) -> MemoryDelta:
         """Take a state's changes as a write; `since` is where the view is known to stand."""
         state.take_changes()
-        if state.following is not None:
-            state.following.take_changes()
         return MemoryDelta(partition, since, state.position, state.stored())
 
     async def write(self, delta: MemoryDelta) -> WriteAnswer:

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
-from consumer.domain.following import Following
+from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
 from consumer.ports import WriteAnswer
 from consumer.store import codec
@@ -254,7 +254,7 @@ class RedisView:
                 state.markets[market]
             )
         if state.following is not None:
-            _put_following(delta, state.following)
+            _put_following(delta, state.following, changes.following)
         return delta
 
     async def write(self, delta: RedisDelta) -> WriteAnswer:
@@ -303,8 +303,7 @@ def _totals_fields(state: PartitionState) -> dict[str, str]:
     return fields | {"open": str(len(state.open)), "followed": str(followed)}
 
 
-def _put_following(delta: RedisDelta, following: Following) -> None:
-    changes = following.take_changes()
+def _put_following(delta: RedisDelta, following: Following, changes: FollowingChanges) -> None:
     for decision_id in changes.followed:
         one = following.followed.get(decision_id)
         delta.followed.put(decision_id, None if one is None else codec.encode_followed(one))

@@ -266,7 +266,7 @@ class Partition:
         if takes_signals:
             signals, _ = self._take(self.signals, room, room_bytes)
         candles: list[ConsumerRecord] = []
-        if self.candles is not None and self._has_candles:
+        if self.candles is not None and self._work.accepts_trades:
             room = max(1, room - len(signals))
             candles, _ = self._take(self.candles, room, room_bytes, self._latest_candle_ms)
         taken = {self.trades: trades, self.signals: signals, self.candles: candles}
