@@ -124,8 +124,8 @@ async def log_reader(
         **options,
     )
     consumer.assign(list(logs))
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         await stop_within(consumer, _STOP_S)

@@ -10,6 +10,7 @@ seed gives the same decisions, however fast the machine is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import time
 import uuid
@@ -112,11 +113,7 @@ class PaperExecutor:
         self._table = table
         self._tally = tally
         self._run_id = run_id
-        self._producer = AIOKafkaProducer(**kafka, acks="all", enable_idempotence=True)
-        # no group: it reads all partitions from their present end, and commits nothing
-        self._consumer = AIOKafkaConsumer(
-            **kafka, group_id=None, isolation_level="read_committed", auto_offset_reset="earliest"
-        )
+        self._kafka = kafka
         self._waiting: dict[str, _Waiting] = {}
         self._seen: set[str] = set()
         self._open: list[_OpenTrade] = []
@@ -129,15 +126,25 @@ class PaperExecutor:
             StalledError: The worker does not answer; the tally tells how far it came.
             KafkaError: Kafka refused something, or cannot be reached.
         """
-        await self._producer.start()
-        try:
+        # made here: what is cancelled before it began has no client that nobody would stop
+        async with contextlib.AsyncExitStack() as clients:
+            self._producer = AIOKafkaProducer(**self._kafka, acks="all", enable_idempotence=True)
+            clients.push_async_callback(self._producer.stop)
+            await self._producer.start()
+            # no group: it reads all partitions from their present end, and commits nothing
+            self._consumer = AIOKafkaConsumer(
+                **self._kafka,
+                group_id=None,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+            )
+            clients.push_async_callback(self._consumer.stop)
             await self._consumer.start()
-            await self._go_to_the_end()
-            await self._replay()
-        finally:
-            self._tally.unanswered = sorted(self._waiting)
-            await self._consumer.stop()
-            await self._producer.stop()
+            try:
+                await self._go_to_the_end()
+                await self._replay()
+            finally:
+                self._tally.unanswered = sorted(self._waiting)
 
     async def _go_to_the_end(self) -> None:
         partitions = [
