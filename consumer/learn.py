@@ -1,7 +1,7 @@
 """Use cases: a closed trade -> a reward -> the table; a candle -> outcomes on paper; each once."""
 
 from consumer.domain.following import CandleOutcome
-from consumer.domain.partition_state import FoldResult, PartitionState
+from consumer.domain.partition_state import FoldResult, PartitionState, Position
 from consumer.errors import BadMessageError
 from schemas import Candle, TradeClosed
 
@@ -28,7 +28,8 @@ def learn(
             result = state.fold_trade(trade, timestamp_ms)
         except BadMessageError as error:
             result = error
-    state.position = state.position._replace(trades=offset + 1)
+    decisions, _, candles = state.position
+    state.position = Position(decisions, offset + 1, candles)
     return result
 
 

@@ -30,6 +30,7 @@ from consumer.wire import encode_dead_letter
 
 _VIEW_RETRY_S = 0.5
 _SETTLE_S = 1.0
+_LEARNED = frozenset({"win", "loss", "flat"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,23 +267,31 @@ class PartitionServing:
         )
 
     def _count_rewards(self, step: Step) -> None:
-        metrics = self._shared.metrics
+        metrics, record_log = self._shared.metrics, self._shared.record_log
+        found: dict[tuple[str, str, str], list[float]] = {}
+        attributions: Counter[str] = Counter()
         for trade, result in step.learned:
             if result.context is None:
                 continue
-            regime = str(result.context.regime)
-            metrics.rewards(result.strategy, regime, result.outcome).inc()
+            kind = (result.strategy, result.context.regime, result.outcome)
+            found.setdefault(kind, []).append(result.reward)
             if result.attribution is not None:
-                metrics.attributions(result.attribution).inc()
-            if result.outcome in {"win", "loss", "flat"}:
-                if trade.path:
-                    metrics.paths("folded" if result.paper else "refused").inc()
-                metrics.reward_r(result.strategy, regime).observe(result.reward)
-                if result.reward > 0:
-                    metrics.reward_gain_r(result.strategy, regime).inc(result.reward)
-                elif result.reward < 0:
-                    metrics.reward_loss_r(result.strategy, regime).inc(-result.reward)
-            self._shared.record_log.reward(trade, result)
+                attributions[result.attribution] += 1
+            if trade.path and result.outcome in _LEARNED:
+                metrics.paths("folded" if result.paper else "refused").inc()
+            if record_log.is_enabled:
+                record_log.reward(trade, result)
+        for (strategy, regime, outcome), rewards in found.items():
+            arm = (str(strategy), str(regime))
+            metrics.rewards(*arm, outcome).inc(len(rewards))
+            if outcome in _LEARNED:
+                metrics.reward_r(*arm).observe_all(rewards)
+            if outcome == "win":
+                metrics.reward_gain_r(*arm).inc(sum(rewards))
+            elif outcome == "loss":
+                metrics.reward_loss_r(*arm).inc(-sum(rewards))
+        for attribution, count in attributions.items():
+            metrics.attributions(attribution).inc(count)
 
     def _count_candles(self, step: Step) -> None:
         metrics, following = self._shared.metrics, self.state.following

@@ -31,6 +31,10 @@ class OpenDecision(NamedTuple):
         """Give the same decision with its number."""
         return OpenDecision(*self[:-2], number)  # quicker than _replace: it is done per signal
 
+    def closed(self, number: int) -> "OpenDecision":
+        """Give the same decision with the number of its first trade."""
+        return OpenDecision(*self[:-1], number)
+
     @property
     def context(self) -> ContextKey:
         """The row of the Q-table its rewards belong to."""

@@ -48,6 +48,9 @@ MarketKey = tuple[str, str, str]
 
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
 
+_Arms = tuple[ArmStats, ArmStats, ArmStats]
+"""An arm, then the same in both parents of its context, the widest first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldSettings:
@@ -148,8 +151,7 @@ class StoredPartition:
     series: Mapping[Series, LastCandle] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class FoldResult:
+class FoldResult(NamedTuple):
     """What one closed trade did."""
 
     outcome: Outcome
@@ -164,8 +166,7 @@ class FoldResult:
     """Outcomes on paper that its path told."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arm:
+class _Arm(NamedTuple):
     """Where the reward of a trade goes."""
 
     context: ContextKey
@@ -313,9 +314,7 @@ class PartitionState:
         if self.open.pop(decision.decision_id, None) is None:
             return
         self._unlist(decision)
-        self.closed[decision.decision_id] = decision._replace(
-            closed_number=self.totals.next_sequence()
-        )
+        self.closed[decision.decision_id] = decision.closed(self.totals.next_sequence())
         self.changes.decisions.add(decision.decision_id)
         while len(self.closed) > self.settings.open_decisions_max:
             self._forget(next(iter(self.closed.values())))
@@ -372,9 +371,15 @@ class PartitionState:
         if trade.close_reason in self.settings.learn_exclude:
             stats, ordinal = self.row(arm.context).get(arm.strategy, NO_REWARDS), 0
         else:
-            stats = self._fold(arm.context, arm.strategy, reward)
-            ordinal = stats.count
-            parent_ordinals = self._fold_parents(arm.context, arm.strategy, reward)
+            alpha, decay = self.settings.alpha, self._decay
+            before = self._arms(arm.context, arm.strategy)
+            arms = stats, widest, regime = (
+                fold_reward(before[0], reward, alpha, decay),
+                fold_reward(before[1], reward, alpha, decay),
+                fold_reward(before[2], reward, alpha, decay),
+            )
+            self._put(arm.context, arm.strategy, arms)
+            ordinal, parent_ordinals = stats.count, (widest.count, regime.count)
             paper = self._fold_path(arm.context, trade, atr)
         self._count_trade(
             FoldedTrade(
@@ -401,27 +406,20 @@ class PartitionState:
             outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)
         )
 
-    def _fold(self, context: ContextKey, strategy: str, reward: float) -> ArmStats:
-        row = self.rows.get(context, NO_ROW)
-        stats = fold_reward(row.get(strategy, NO_REWARDS), reward, self.settings.alpha, self._decay)
-        self._put(context, strategy, stats)
-        return stats
-
-    def _fold_parents(self, context: ContextKey, strategy: str, reward: float) -> tuple[int, int]:
-        widest, regime = (
-            fold_reward(row.get(strategy, NO_REWARDS), reward, self.settings.alpha, self._decay)
-            for row in self.parent_rows(context)
+    def _arms(self, context: ContextKey, strategy: str) -> _Arms:
+        widest, regime = self.parent_rows(context)
+        return (
+            self.row(context).get(strategy, NO_REWARDS),
+            widest.get(strategy, NO_REWARDS),
+            regime.get(strategy, NO_REWARDS),
         )
-        self._put_parents(context, strategy, (widest, regime))
-        return widest.count, regime.count
 
-    def _put(self, context: ContextKey, strategy: str, stats: ArmStats) -> None:
+    def _put(self, context: ContextKey, strategy: str, arms: _Arms) -> None:
+        arm, *of_parents = arms
         # a new row each time: what a policy worked out from a row holds as long as the row does
-        self.rows[context] = {**self.rows.get(context, NO_ROW), strategy: stats}
+        self.rows[context] = {**self.row(context), strategy: arm}
         self.changes.arms.add((context, strategy))
-
-    def _put_parents(self, context: ContextKey, strategy: str, both: Iterable[ArmStats]) -> None:
-        for key, stats in zip(context.parents, both, strict=True):
+        for key, stats in zip(context.parents, of_parents, strict=True):
             self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
             self.changes.parents.add((key, strategy))
 
@@ -498,7 +496,7 @@ class PartitionState:
     def _revise(self, known: FoldedTrade, trade: TradeClosed, revision: int) -> FoldResult:
         reward_r = realized_r(trade, known.atr)
         reward = in_unit(reward_r, self.settings.reward_unit, known.atr_mult_sl)
-        stats = self.row(known.context).get(known.strategy, NO_REWARDS)
+        arms = self._arms(known.context, known.strategy)
         if not known.is_excluded:
             revised = partial(
                 revise_reward,
@@ -507,25 +505,21 @@ class PartitionState:
                 alpha=self.settings.alpha,
                 decay=self._decay,
             )
-            stats = revised(stats, ordinal=known.ordinal)
-            self._put(known.context, known.strategy, stats)
-            self._put_parents(
-                known.context,
-                known.strategy,
-                [
-                    revised(row[known.strategy], ordinal=ordinal)
-                    for row, ordinal in zip(
-                        self.parent_rows(known.context), known.parent_ordinals, strict=True
-                    )
-                ],
+            arm, widest, regime = arms
+            of_all, of_regime = known.parent_ordinals
+            arms = (
+                revised(arm, ordinal=known.ordinal),
+                revised(widest, ordinal=of_all),
+                revised(regime, ordinal=of_regime),
             )
+            self._put(known.context, known.strategy, arms)
         corrected = known._replace(reward=reward, revision=revision)
         self.trades[known.account][known.trade_id] = corrected
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
         self.changes.trades.add((known.account, known.trade_id))
         outcome: Outcome = "excluded" if known.is_excluded else "revised"
-        return FoldResult(outcome, known.context, known.strategy, reward, stats)
+        return FoldResult(outcome, known.context, known.strategy, reward, arms[0])
 
     def _find_arm(self, trade: TradeClosed, account: str, timestamp_ms: int) -> _Arm:
         decision = self._find_decision(trade, account, timestamp_ms)

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ArmStats:
+class ArmStats(NamedTuple):
     """Reward statistics of one strategy in one context; never changed once made."""
 
-    count: int = 0
+    # a tuple, whose own `count` nobody needs: made four times as quickly as a frozen dataclass
+    count: int = 0  # type: ignore[assignment]
     """Rewards folded in."""
     ema_reward: float = 0.0
     """Exponential moving average of the rewards: the Q-value [R]."""
@@ -98,21 +98,24 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
     Source: contract, section 4 (update rule): the first reward is the average, then
         ema = (1 - alpha) ema + alpha reward.
     """
-    ema = reward if stats.count == 0 else (1.0 - alpha) * stats.ema_reward + alpha * reward
+    (
+        count, ema, wins, losses, total, squares, loss_squares, recent,
+        paper_count, paper, paper_squares, paper_loss_squares, recent_paper,
+    ) = stats  # fmt: skip
     return ArmStats(
-        stats.count + 1,
-        ema,
-        stats.win_count + (reward > 0.0),
-        stats.loss_count + (reward < 0.0),
-        stats.total_r + reward,
-        stats.sum_squares + reward * reward,
-        stats.loss_squares + loss_square(reward),
-        decay * stats.recent_r + reward,
-        stats.paper_count,
-        stats.paper_r,
-        stats.paper_squares,
-        stats.paper_loss_squares,
-        stats.recent_paper_r,
+        count + 1,
+        reward if count == 0 else (1.0 - alpha) * ema + alpha * reward,
+        wins + (reward > 0.0),
+        losses + (reward < 0.0),
+        total + reward,
+        squares + reward * reward,
+        loss_squares + loss_square(reward),
+        decay * recent + reward,
+        paper_count,
+        paper,
+        paper_squares,
+        paper_loss_squares,
+        recent_paper,
     )
 
 
@@ -124,8 +127,7 @@ def fold_paper_reward(stats: ArmStats, reward: float, decay: float) -> ArmStats:
         reward: What the arm would have earned [R], finite.
         decay: As in `fold_reward` [1].
     """
-    return replace(
-        stats,
+    return stats._replace(
         paper_count=stats.paper_count + 1,
         paper_r=stats.paper_r + reward,
         paper_squares=stats.paper_squares + reward * reward,

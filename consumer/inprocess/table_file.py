@@ -2,7 +2,6 @@
 
 import json
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,12 +50,12 @@ class _Stats(BaseModel):
     @classmethod
     def fields_of(cls, strategy: str, stats: ArmStats) -> dict[str, Any]:
         """Give the fields of an arm."""
-        return {"strategy": str(strategy), "avg_reward": stats.avg_reward} | asdict(stats)
+        return {"strategy": str(strategy), "avg_reward": stats.avg_reward} | stats._asdict()
 
     @property
     def stats(self) -> ArmStats:
         """The arm."""
-        return ArmStats(**{name: getattr(self, name) for name in ArmStats.__slots__})
+        return ArmStats(**{name: getattr(self, name) for name in ArmStats._fields})
 
 
 class _Entry(_Stats):

@@ -1,7 +1,7 @@
 """Partition states <-> the fields of Redis hashes and of snapshot files."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple
+from collections.abc import Iterable, Mapping
+from functools import cache
 from sys import intern
 from typing import Any
 
@@ -41,8 +41,17 @@ def number(value: float) -> str:
     return f"{value:.17g}"
 
 
-def arm_fields(strategy: str, stats: ArmStats) -> Iterator[tuple[str, str]]:
+@cache
+def _field_names(strategy: str) -> tuple[list[str], list[str]]:
+    """Name the fields of an arm, and those on paper; asked for with every reward."""
+    return [f"{strategy}:{name}" for name in _FIELDS], [
+        f"{strategy}:{name}" for name in _PAPER_FIELDS
+    ]
+
+
+def arm_fields(strategy: str, stats: ArmStats) -> dict[str, str]:
     """Give the fields of one arm in its row's hash."""
+    names, paper_names = _field_names(strategy)
     values = (
         str(stats.count),
         number(stats.ema_reward),
@@ -54,11 +63,11 @@ def arm_fields(strategy: str, stats: ArmStats) -> Iterator[tuple[str, str]]:
         number(stats.loss_squares),
         number(stats.recent_r),
     )
-    for name, value in zip(_FIELDS, values, strict=True):
-        yield f"{strategy}:{name}", value
+    fields = dict(zip(names, values, strict=True))
     if stats.paper_count:
-        for name in _PAPER_FIELDS:
-            yield f"{strategy}:{name}", number(getattr(stats, name))
+        for name, key in zip(_PAPER_FIELDS, paper_names, strict=True):
+            fields[key] = number(getattr(stats, name))
+    return fields
 
 
 def decode_row(fields: Mapping[str, str]) -> dict[str, ArmStats]:
@@ -111,7 +120,7 @@ def encode_parent(parent: ParentKey, strategy: str, stats: ArmStats) -> str:
         [
             *parent,
             strategy,
-            *astuple(stats),
+            *stats,
         ]
     )
 

@@ -225,10 +225,14 @@ class RedisView:
         delta = RedisDelta(
             partition, since, state.position, totals=HashDelta(_totals_fields(state))
         )
+        rows, contexts, prefix = delta.rows, delta.contexts.sets, keys.row_prefix
         for context, strategy in changes.arms:
-            row = delta.rows.setdefault(keys.row(context), HashDelta())
+            name = context_name(context)
+            row = rows.get(prefix + name)
+            if row is None:
+                row = rows[prefix + name] = HashDelta()
+                contexts[name] = codec.encode_context(context)
             row.sets.update(codec.arm_fields(strategy, state.rows[context][strategy]))
-            delta.contexts.sets[context_name(context)] = codec.encode_context(context)
         for parent, strategy in changes.parents:
             delta.parents.sets[codec.parent_field(parent, strategy)] = codec.encode_parent(
                 parent, strategy, state.parents[parent][strategy]

@@ -43,7 +43,7 @@ class BatchHistogram(Histogram):
         self._sum.inc(sum(values))
 
 
-class SignedHistogram(Histogram):
+class SignedHistogram(BatchHistogram):
     """A histogram of values of both signs that still tells their sum.
 
     The library leaves the sum out, since a rate of it means nothing when it may fall. It is there

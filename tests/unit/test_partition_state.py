@@ -225,7 +225,9 @@ def hashes(stored: StoredPartition) -> RawPartition:
     """Write a state as the fields of hashes; in turned order, since a hash has none."""
     rows: dict[str, dict[str, str]] = {}
     for context, row in stored.rows.items():
-        fields = [pair for name, stats in row.items() for pair in codec.arm_fields(name, stats)]
+        fields = [
+            pair for name, stats in row.items() for pair in codec.arm_fields(name, stats).items()
+        ]
         rows[context_name(context)] = dict(reversed(fields))
     numbers = {one.decision_id: one.number for one in (*stored.open, *stored.closed)}
     return RawPartition(
@@ -902,7 +904,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
         count, value, count // 2, count // 3, value * 3, value * value, value / 2, value / 3
     )
 
-    fields = dict(codec.arm_fields("scalp", stats))
+    fields = codec.arm_fields("scalp", stats)
 
     assert codec.decode_row(fields) == {"scalp": stats}
     assert fields["scalp:count"] == str(count)
@@ -922,7 +924,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
         )
     }
     stats = fold_paper_reward(stats, value, 0.5)
-    assert codec.decode_row(dict(codec.arm_fields("scalp", stats))) == {"scalp": stats}
+    assert codec.decode_row(codec.arm_fields("scalp", stats)) == {"scalp": stats}
     for parent in ContextKey("paper", "X", MarketRegime.UNKNOWN, "b").parents:
         assert codec.decode_parents([codec.encode_parent(parent, "scalp", stats)]) == {
             parent: {"scalp": stats}

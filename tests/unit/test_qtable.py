@@ -1,6 +1,5 @@
 """Statistics of an arm: counts, sums and the moving average, and what a correction does to them."""
 
-from dataclasses import FrozenInstanceError
 from itertools import accumulate
 
 import pytest
@@ -158,7 +157,7 @@ def test_statistics_never_change() -> None:
     revise_reward(before, old=1.0, new=5.0, ordinal=1, alpha=0.2)
 
     assert before == ArmStats(1, 1.0, 1, 0, 1.0, 1.0, 0.0, 1.0)
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         before.count = 2  # type: ignore[misc]
 
 
