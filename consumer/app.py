@@ -6,13 +6,11 @@ import gc
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from consumer import process
 from consumer.decide import Decider
-from consumer.domain.paper import LARGEST_GAP_R
-from consumer.domain.partition_state import PartitionState
 from consumer.errors import FencedError, MetaStrategyError, RefusedError, TransientError
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
@@ -30,6 +28,7 @@ from consumer.stream.session import Session
 from consumer.stream.topics import check_topics
 from consumer.tables import WholeTable
 from consumer.telemetry import logs
+from consumer.telemetry.findings import Findings
 from consumer.telemetry.health import Health
 from consumer.telemetry.http import Server
 from consumer.telemetry.metrics import Metrics
@@ -96,8 +95,7 @@ class Worker:
         self._partitions = 0
         self._commits = 0
         self._progress = Progress()
-        self._doubted: set[tuple[int, str]] = set()
-        """Partitions and accounts whose paths are not believed."""
+        self._findings = Findings(self._metrics, self._logger)
         self._watchdog = Watchdog(self._end_stuck)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -341,31 +339,11 @@ class Worker:
         metrics.open_decisions.set(sum(len(self._serving[n].state.open) for n in syncs))
         following = [f for n in syncs if (f := self._serving[n].state.following) is not None]
         metrics.followed_signals.set(sum(f.open_count for f in following))
-        self._judge_paths({n: self._serving[n].state for n in syncs})
+        self._findings.look({n: self._serving[n].state for n in syncs})
         lags = {} if session is None else await session.lags()
         metrics.consumer_lag.clear()
         for partition, lag in lags.items():
             metrics.consumer_lag.labels(partition.topic, str(partition.partition)).set(lag)
-
-    def _judge_paths(self, states: Mapping[int, PartitionState]) -> None:
-        """Show whether paths are believed; say so when that changes."""
-        found = {
-            (number, account): calibration
-            for number, state in states.items()
-            for account, calibration in state.calibrations.items()
-        }
-        doubted = {where for where, calibration in found.items() if not calibration.is_trusted}
-        self._metrics.path_gap_r.set(max((c.mean_gap_r for c in found.values()), default=0.0))
-        self._metrics.paths_trusted.set(not doubted)
-        for number, account in sorted(doubted ^ (self._doubted & found.keys())):
-            calibration = found[number, account]
-            now = "believed again" if calibration.is_trusted else "not believed any more"
-            self._logger.warning(
-                f"paths of account {account} are {now}: they are {calibration.mean_gap_r:.3g} R "
-                f"off what was earned, less than {LARGEST_GAP_R:g} are accepted",
-                partition=number,
-            )
-        self._doubted = doubted
 
     async def _is_well(self) -> bool:
         """Tell whether this worker got on since the last heartbeat, or has no reason to.

@@ -158,6 +158,9 @@ class Metrics:
         self.followed = cache(followed.labels)
         self.followed_signals = gauge("followed_signals", "Signals followed on paper now.")
         self.paths_trusted = gauge("paths_trusted", "1 unless an account's paths are not believed.")
+        self.drifting_arms = gauge(
+            "drifting_arms", "Arms that lately earn something else than over all."
+        )
         self.assigned_partitions = gauge("assigned_partitions", "Partitions of this worker.")
         self.epsilon = gauge("epsilon", "Exploration rate of a context without rewards.")
         build = gauge("build_info", "Always 1; the version is its label.", "version")

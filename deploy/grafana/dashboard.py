@@ -482,6 +482,12 @@ def results() -> list[Any]:
             "Mean difference [R] of the worst account; from 0.15 on its paths are not believed (0).",
         ),
         lines(
+            "Strategies that changed",
+            [(latest("drifting_arms", "sum", "instance"), "{{instance}}")],
+            "short",
+            "Arms that lately earn something else than over all: the log names them.",
+        ),
+        lines(
             "Signals followed on paper",
             [
                 (latest("followed_signals"), "open now"),

@@ -29,6 +29,7 @@ from consumer.stream import (
 )
 from consumer.stream.log_reader import LogReader
 from consumer.telemetry import logs
+from consumer.telemetry.findings import Findings
 from consumer.telemetry.health import Health
 from consumer.telemetry.metrics import Metrics
 from tests.simulation.clients import FakeAdmin
@@ -214,7 +215,7 @@ class SimulatedWorker(app.Worker):
         self._throttle = logs.Throttle(10.0, cluster.loop.time)
         self._serving: dict[int, PartitionServing] = {}
         self._session = None
-        self._doubted: set[tuple[int, str]] = set()
+        self._findings = Findings(self._metrics, self._logger)
         self._commits = 0
         self._shared = Shared(
             connection=self._settings.connection,
