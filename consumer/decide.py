@@ -53,7 +53,7 @@ class Decision(NamedTuple):
     """Offset in `candles` up to which signals were followed; None where none are."""
     degraded: bool
     held: Held | None
-    """The regime that the market was in before."""
+    """What was known of the market before."""
 
     @property
     def context(self) -> ContextKey:
@@ -157,11 +157,8 @@ class Decider:
         """
         account = signal.account or DEFAULT_ACCOUNT
         market = signal.market
-        higher = signal.higher_timeframes
-        regime = self.detector.detect_signal_regime(market, higher)
         held = state.markets.get((account, signal.symbol, signal.timeframe))
-        if self.detector.holds:
-            regime = self.detector.settle(regime, market, higher, held, signal.ts)
+        regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
         context = ContextKey(account, signal.symbol, regime.regime)
         choice = self.selector.choose(
             regime,

@@ -113,6 +113,7 @@ class Settings(BaseSettings):
     regime_illiquid_volume: _Positive = 2_000_000.0
     regime_illiquid_depth: _Positive = 50_000.0
     regime_illiquid_spread_bps: _Positive = 10.0
+    regime_atr_reference: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     regime_confirmation: Literal["off", "higher_timeframes"] = "off"
     regime_hysteresis: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     regime_min_dwell_s: Annotated[float, Field(ge=0.0, le=86_400.0 * 365)] = 0.0
@@ -285,6 +286,7 @@ class Settings(BaseSettings):
             dedupe_window=self.meta_strategy_dedupe_window,
             ladders=ladders_of(self.all_profiles),
             candles=self.meta_strategy_candles_timeframe if self.kafka_candles_topic else None,
+            keeps_usual_atr=self.regime_atr_reference is not None,
         )
 
     @property
@@ -299,6 +301,7 @@ class Settings(BaseSettings):
             illiquid_volume_threshold=self.regime_illiquid_volume,
             illiquid_depth_threshold=self.regime_illiquid_depth,
             illiquid_spread_bps_threshold=self.regime_illiquid_spread_bps,
+            atr_reference=self.regime_atr_reference,
             confirms_trends=self.regime_confirmation == "higher_timeframes",
             hysteresis=self.regime_hysteresis,
             min_dwell_ms=round(self.regime_min_dwell_s * 1000),

@@ -17,7 +17,7 @@ import orjson
 
 from consumer.domain.ladder import Outcome
 from consumer.domain.partition_state import PartitionState
-from consumer.domain.regime import RegimeDetector
+from consumer.domain.regime import Held, RegimeDetector, noted
 from consumer.local.market_bars import BarSeries
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings
@@ -69,11 +69,16 @@ class Signals:
 
 
 def encode_signals(outcomes: Outcomes, detector: RegimeDetector, *, track: Track) -> Signals:
-    """Write all signals, once for all policies, and tell their regimes."""
+    """Write all signals, once for all policies, and tell their regimes, which no policy changes."""
     records, regimes = [], []
+    markets: dict[tuple[str, str], Held] = {}
     for number, entry in enumerate(track(outcomes.entries, "markets", len(outcomes))):
         signal = entry.to_signal(str(number), entry.close_ms)
-        regimes.append(detector.detect_regime(signal.market).regime)
+        market, key = signal.market, (signal.symbol, signal.timeframe)
+        held = markets.get(key)
+        found = detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
+        markets[key] = noted(held, found.regime, signal.ts, market.atr / market.current_price)
+        regimes.append(found.regime)
         records.append(
             _Record("signals", number, signal.ts, signal.symbol.encode(), _signal_bytes(signal))
         )

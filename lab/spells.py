@@ -6,7 +6,7 @@ from statistics import median
 from typing import NamedTuple
 
 from consumer.domain.indicators import Indicators
-from consumer.domain.regime import RegimeDetector
+from consumer.domain.regime import Held, RegimeDetector, noted
 from consumer.local.market_bars import BarSeries
 from consumer.local.paper_signals import WARMUP_BARS
 from lab.progress import Track
@@ -47,6 +47,7 @@ def dwell(series: Iterable[BarSeries], detector: RegimeDetector, *, track: Track
 
 def _regimes(series: BarSeries, detector: RegimeDetector) -> Iterator[MarketRegime | None]:
     indicators = Indicators()
+    held: Held | None = None
     for index, bar in enumerate(series.bars):
         atr, adx, strength = indicators.update(bar.high, bar.low, bar.close)
         if index < WARMUP_BARS or not atr:
@@ -60,4 +61,7 @@ def _regimes(series: BarSeries, detector: RegimeDetector) -> Iterator[MarketRegi
             trend_strength=strength,
             volume_24h=series.volume_24h(index),
         )
-        yield detector.detect_regime(market).regime
+        ts_ms = bar.open_ms + series.step_ms
+        found = detector.regime_of(market, None, held, ts_ms).regime
+        held = noted(held, found, ts_ms, atr / bar.close)
+        yield found

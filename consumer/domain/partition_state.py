@@ -31,7 +31,7 @@ from consumer.domain.qtable import (
     revise_reward,
     with_paper,
 )
-from consumer.domain.regime import Held
+from consumer.domain.regime import Held, noted
 from consumer.domain.reward import RewardUnit, in_unit, realized_r
 from consumer.errors import BadMessageError
 from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
@@ -74,6 +74,9 @@ class FoldSettings:
     candles: str | None = None
     """Timeframe of the candles that signals are followed by; empty: each signal's own; None: no signal is
     followed, the paths of trades are learned from."""
+
+    keeps_usual_atr: bool = False
+    """Whether the mean ATR of each market is kept: limits of regimes are relative to it."""
 
     @property
     def decay(self) -> float:
@@ -198,7 +201,7 @@ class PartitionState:
         self.rows: dict[ContextKey, Row] = {}
         self.parents: dict[ParentKey, Row] = {}
         self.markets: dict[MarketKey, Held] = {}
-        """The regime of each market, by its decisions."""
+        """What decisions tell of each market."""
         self._decay = settings.decay
         # the order of these is part of the state: oldest first, and what leaves first
         self.open: dict[str, OpenDecision] = {}
@@ -292,9 +295,11 @@ class PartitionState:
                 self._forget(first)
 
     def _note_market(self, market: MarketKey, decision: OpenDecision, entry: Entry) -> None:
-        held = self.markets.get(market)
-        if held is None or held.regime is not decision.regime:
-            self.markets[market] = Held(decision.regime, entry.ts_ms)
+        known = self.markets.get(market)
+        atr = decision.atr / entry.price if self.settings.keeps_usual_atr else None
+        held = noted(known, decision.regime, entry.ts_ms, atr)
+        if held is not known:
+            self.markets[market] = held
             self.changes.markets.add(market)
 
     def answer(self, signal_offset: int) -> None:

@@ -21,11 +21,49 @@ class RegimeResult(NamedTuple):
     reasoning: str
 
 
+_LEAST_SIGNALS = 50
+"""Before so many nobody knows what is usual in a market: its limits are those of all."""
+_NEWEST_SIGNALS = 500
+"""About how many make up what is usual: a market may come to move differently for good."""
+
+
 class Held(NamedTuple):
-    """The regime that a market is in, and since when [Unix ms]."""
+    """What its decisions tell of a market."""
 
     regime: MarketRegime
+    """The one it is in."""
     since_ms: int
+    """Since when [Unix ms]."""
+    mean_atr: float = 0.0
+    """Mean ATR of its signals, the newest counting most [fraction of the price]."""
+    signals: int = 0
+    """Behind that mean; 0 where it is not kept."""
+
+    @property
+    def usual_atr(self) -> float | None:
+        """Its usual ATR [fraction of the price]; None before 50 signals."""
+        return self.mean_atr if self.signals >= _LEAST_SIGNALS else None
+
+
+def noted(held: Held | None, regime: MarketRegime, ts_ms: int, atr: float | None) -> Held:
+    """Give what is known of a market after one more decision; the same object if that is the same.
+
+    Args:
+        held: What was known; None: nothing.
+        regime: Of the decision.
+        ts_ms: Time of its signal [Unix ms].
+        atr: Of its signal [fraction of the price], where that is kept.
+    """
+    if held is None:
+        held = Held(regime, ts_ms)
+    elif held.regime is not regime:
+        held = Held(regime, ts_ms, held.mean_atr, held.signals)
+    if atr is None:
+        return held
+    signals = held.signals + 1
+    weight = 1.0 / min(signals, _NEWEST_SIGNALS)
+    mean = held.mean_atr + weight * (atr - held.mean_atr)
+    return Held(held.regime, held.since_ms, mean, signals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +86,9 @@ class RegimeDetector:
     """Smallest depth within 5 basis points of a liquid market [quote]."""
     illiquid_spread_bps_threshold: float = 10.0
     """Largest spread of a liquid market [basis points]."""
+    atr_reference: float | None = None
+    """ATR [fraction] of a market that the limits of ATR are meant for: they are larger by as much as
+    a market's own usual ATR is; None: they are the same for all."""
     confirms_trends: bool = False
     """Whether a trend must not be contradicted by higher timeframes."""
     hysteresis: float = 0.0
@@ -59,6 +100,8 @@ class RegimeDetector:
         for name in self.__slots__:
             if name.endswith("_threshold") and not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be above 0, was {getattr(self, name)}")
+        if self.atr_reference is not None and not self.atr_reference > 0.0:
+            raise ValueError(f"atr_reference must be above 0, was {self.atr_reference}")
         if not 0.0 <= self.hysteresis <= 0.5:
             raise ValueError(f"hysteresis must lie within 0 .. 0.5, was {self.hysteresis}")
         if self.min_dwell_ms < 0:
@@ -71,11 +114,12 @@ class RegimeDetector:
                 f"were {low}, {high}, {self.extreme_vol_atr_pct_threshold}"
             )
 
-    def detect_regime(self, context: MarketContext) -> RegimeResult:
+    def detect_regime(self, context: MarketContext, usual_atr: float | None = None) -> RegimeResult:
         """Classify a market.
 
         Args:
             context: What is known of it; a missing volume, depth or spread is not checked.
+            usual_atr: Its usual ATR [fraction of the price], where limits are relative to it.
 
         Returns:
             The regime; `unknown` with confidence 0 when the evidence is mixed, or when adx or
@@ -85,13 +129,18 @@ class RegimeDetector:
         """
         if illiquid := self._illiquid(context):
             return illiquid
+        scale, usual = 1.0, ""
         atr_pct = context.atr_fraction
-        extreme = self.extreme_vol_atr_pct_threshold
+        if self.atr_reference is not None and usual_atr is not None:
+            scale, usual = usual_atr / self.atr_reference, f", usual {usual_atr:.2%}"
+            # as decisions tell it, and so what is usual was made of
+            atr_pct = context.atr / context.current_price
+        extreme = scale * self.extreme_vol_atr_pct_threshold
         if atr_pct > extreme:
             return RegimeResult(
                 MarketRegime.HIGH_VOLATILITY,
                 min(atr_pct / 2 / extreme, 1.0),
-                f"Extreme volatility: ATR={atr_pct:.2%} > {extreme:.2%}",
+                f"Extreme volatility: ATR={atr_pct:.2%} > {extreme:.2%}{usual}",
             )
         adx, strength = context.adx, context.trend_strength
         if adx is None or strength is None:
@@ -99,7 +148,7 @@ class RegimeDetector:
             return RegimeResult(
                 MarketRegime.UNKNOWN, 0.0, f"Unknown: {' and '.join(missing)} missing"
             )
-        evidence = f"ADX={adx:.1f}, trend_strength={strength:.2f}, ATR={atr_pct:.2%}"
+        evidence = f"ADX={adx:.1f}, trend_strength={strength:.2f}, ATR={atr_pct:.2%}{usual}"
         adx_limit, strength_limit = self.trend_adx_threshold, self.trend_strength_threshold
         size = abs(strength)
         if adx > adx_limit and size > strength_limit:
@@ -111,11 +160,11 @@ class RegimeDetector:
             return RegimeResult(MarketRegime.TREND_DOWN, confidence, f"Trending DOWN: {evidence}")
         if adx <= adx_limit and size <= strength_limit:
             confidence = 1.0 - 0.25 * adx / adx_limit - 0.25 * size / strength_limit
-            if atr_pct > self.high_vol_atr_pct_threshold:
+            if atr_pct > scale * self.high_vol_atr_pct_threshold:
                 return RegimeResult(
                     MarketRegime.RANGE_HIGH_VOL, confidence, f"Ranging, high volatility: {evidence}"
                 )
-            if atr_pct >= self.low_vol_atr_pct_threshold:
+            if atr_pct >= scale * self.low_vol_atr_pct_threshold:
                 confidence -= _UNSURE_RANGE_PENALTY
             return RegimeResult(
                 MarketRegime.RANGE_LOW_VOL, confidence, f"Ranging, low volatility: {evidence}"
@@ -123,23 +172,42 @@ class RegimeDetector:
         return RegimeResult(MarketRegime.UNKNOWN, 0.0, f"Mixed evidence: {evidence}")
 
     def detect_signal_regime(
-        self, context: MarketContext, higher: Sequence[HigherTimeframe] | None
+        self,
+        context: MarketContext,
+        higher: Sequence[HigherTimeframe] | None,
+        usual_atr: float | None = None,
     ) -> RegimeResult:
         """Classify the market of a signal; higher timeframes are asked where they are to confirm.
 
         Args:
             context: What is known of the market.
             higher: Indicators of longer timeframes.
+            usual_atr: As in `detect_regime`.
         """
-        found = self.detect_regime(context)
+        found = self.detect_regime(context, usual_atr)
         if not (self.confirms_trends and higher) or found.regime not in _TRENDS:
             return found
         return self._confirmed(found, higher)
 
-    @property
-    def holds(self) -> bool:
-        """Whether it matters which regime a market was in."""
-        return self.hysteresis > 0.0 or self.min_dwell_ms > 0
+    def regime_of(
+        self,
+        context: MarketContext,
+        higher: Sequence[HigherTimeframe] | None,
+        held: Held | None,
+        ts_ms: int,
+    ) -> RegimeResult:
+        """Classify the market of a signal by all that is known of it.
+
+        Args:
+            context: As the signal tells it.
+            higher: Indicators of longer timeframes.
+            held: What earlier decisions told; None: it was never seen.
+            ts_ms: Time of the signal [Unix ms].
+        """
+        found = self.detect_signal_regime(context, higher, held and held.usual_atr)
+        if self.hysteresis > 0.0 or self.min_dwell_ms > 0:
+            return self.settle(found, context, higher, held, ts_ms)
+        return found
 
     def settle(
         self,
@@ -174,7 +242,9 @@ class RegimeDetector:
             why = f"for {age_ms / 1000:.0f} s of {self.min_dwell_ms / 1000:.0f}"
         elif (
             self.hysteresis > 0.0
-            and _lenient(self, held.regime).detect_signal_regime(context, higher).regime
+            and _lenient(self, held.regime)
+            .detect_signal_regime(context, higher, held.usual_atr)
+            .regime
             is held.regime
         ):
             why = f"limits give way by {self.hysteresis:.0%}"

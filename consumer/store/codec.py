@@ -320,13 +320,15 @@ def market_field(market: MarketKey) -> str:
 
 
 def encode_held(held: Held) -> str:
-    """Write the regime of a market."""
-    return f"{held.regime} {held.since_ms}"
+    """Write what is known of a market; its ATR only where that is kept."""
+    text = f"{held.regime} {held.since_ms}"
+    return f"{text} {number(held.mean_atr)} {held.signals}" if held.signals else text
 
 
 def decode_market(name: str, text: str) -> tuple[MarketKey, Held]:
-    """Read a market and its regime."""
+    """Read a market and what is known of it."""
     account, symbol, timeframe = name.split(" ", 2)
-    regime, since_ms = text.split()
+    regime, since_ms, *usual = text.split()
+    mean_atr, signals = usual or (0.0, 0)
     market = (intern(account), intern(symbol), intern(timeframe))
-    return market, Held(MarketRegime(regime), int(since_ms))
+    return market, Held(MarketRegime(regime), int(since_ms), float(mean_atr), int(signals))

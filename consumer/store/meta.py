@@ -47,6 +47,7 @@ class Meta:
                 {name: astuple(ladder) for name, ladder in self.fold.ladders.items()}
             ),
             "candles": self.fold.candles or "",
+            "usual_atr": "kept" if self.fold.keeps_usual_atr else "",
         }
         return content | {"fingerprint": _digest(content)}
 

@@ -54,7 +54,7 @@ def on_paper(row: dict[str, ArmStats]) -> dict[str, ArmStats]:
     """What a row holds besides what was earned."""
     nothing = {"count": 0, "ema_reward": 0.0, "win_count": 0, "loss_count": 0, "total_r": 0.0}
     sums = {"sum_squares": 0.0, "loss_squares": 0.0, "recent_r": 0.0}
-    return {name: replace(stats, **nothing, **sums) for name, stats in row.items()}
+    return {name: stats._replace(**nothing, **sums) for name, stats in row.items()}
 
 
 def out(record: Any) -> Out:
@@ -63,8 +63,12 @@ def out(record: Any) -> Out:
 
 @pytest.mark.timeout(180)
 async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy: Deploy) -> None:
-    # regimes that are held hang on the decisions before: they have to come back, too
-    held = {"regime_hysteresis": 0.2, "regime_min_dwell_s": 7_200}
+    # what is held, and usual, in a market hangs on the decisions before: it has to come back, too
+    held = {
+        "regime_hysteresis": 0.2,
+        "regime_min_dwell_s": 7_200,
+        "regime_atr_reference": 0.02,
+    }
     deployment, topic = await with_candles(
         deploy, **{name.upper(): str(value) for name, value in held.items()}
     )

@@ -25,14 +25,12 @@ def settle(
     detector: RegimeDetector, held: Held | None, ts_ms: int = START_MS, **fields: Any
 ) -> RegimeResult:
     context = a_market(**fields)
-    found = detector.detect_signal_regime(context, None)
-    return detector.settle(found, context, None, held, ts_ms)
+    return detector.regime_of(context, None, held, ts_ms)
 
 
 def test_without_the_settings_nothing_is_held() -> None:
     detector = RegimeDetector()
 
-    assert not detector.holds
     assert settle(detector, Held(TREND, START_MS), adx=10.0, trend_strength=0.1).regime is RANGE
 
 
