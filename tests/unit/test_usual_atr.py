@@ -4,6 +4,7 @@ from math import isclose
 from typing import Any
 
 import pytest
+from aiokafka.structs import ConsumerRecord
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -15,11 +16,13 @@ from consumer.errors import RefusedError
 from consumer.settings import Settings
 from consumer.store import codec
 from consumer.store.meta import Meta
+from consumer.wire import DecisionEncoder, decode_logged_decision
 from schemas import MarketContext, MarketRegime, Signal
 from tests.support.builders import START_MS, make_signal
 
 QUIET, WILD = MarketRegime.RANGE_LOW_VOL, MarketRegime.RANGE_HIGH_VOL
 EXTREME = MarketRegime.HIGH_VOLATILITY
+SOURCE = ConsumerRecord("signals", 0, 0, START_MS, 0, b"EURUSD", b"", None, 6, 0, ())
 RELATIVE = RegimeDetector(atr_reference=0.02)
 
 
@@ -189,3 +192,22 @@ def test_a_table_that_did_not_keep_it_is_refused() -> None:
 
     with pytest.raises(RefusedError, match=r"folded with usual_atr=,.* has usual_atr=kept"):
         Meta(FoldSettings(keeps_usual_atr=True), 8, settings.topics).check(stored, "partition 0")
+
+
+def test_the_log_of_decisions_tells_what_is_usual() -> None:
+    """A rebuild and a replay have nothing else to know it from."""
+    settings = Settings(regime_atr_reference=0.02, _env_file=None)  # type: ignore[call-arg]
+    live, again = PartitionState(settings.fold), PartitionState(settings.fold)
+    encoder = DecisionEncoder("epsilon_greedy", "")
+    regimes = []
+    for number in range(60):
+        decision = decide(settings.decider, live, number, 0.001 if number % 5 else 0.004)
+        regimes.append(decision.regime.regime)
+        value = encoder.encode(decision, SOURCE).value
+        logged = decode_logged_decision(value, decision.ts_ms)
+        assert logged is not None
+        again.admit(logged.remembered, is_exploration=logged.is_exploration, entry=logged.entry)
+
+    assert set(regimes[:50]) == {QUIET}
+    assert set(regimes[50:]) == {QUIET, WILD}
+    assert again.markets == live.markets
