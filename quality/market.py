@@ -128,4 +128,4 @@ def _scene(entries: Sequence[Entry]) -> Scene:
         regimes=np.array([REGIMES.index(found.regime) for found in regimes]),
         default=DEFAULT,
     )
-    return Scene(world, regimes, outcomes.prices)
+    return Scene(world, regimes, outcomes.prices, outcomes)

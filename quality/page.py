@@ -25,7 +25,8 @@ is known. All start without rewards, all may take any of the seven strategies, a
 regime, and get the reward of what they took when its trade has closed, not before. The worker's policies
 run by its own selector and its own fold, with the settings they have by default; `suitable only` leaves
 them the strategies that suit a regime, as the worker does unless told otherwise. `full_information` gets
-the price path of each closed trade, too, which no library has a place for.
+the price path of each closed trade, too, and in `full_information, candles` every signal is followed on
+paper by the candles that come, until all its ladders have ended: no library has a place for either.
 
 | track | worlds | what is counted |
 | --- | --- | --- |

@@ -5,13 +5,19 @@ from typing import Any, NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.following import Entry
 from consumer.domain.ladder import ladders_of
+from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import FoldSettings, PartitionState
 from consumer.domain.policies.base import Policy
 from consumer.domain.policies.catalog import PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES, CandidateRule
+from consumer.local import paper_signals
+from consumer.wire import decode_candle
+from lab.backtest import Ahead, candles_of
+from lab.outcomes import Outcomes
 from quality.scene import Scene
 from quality.worlds import Question
 from schemas import Side, StrategyID, TradeClosed
@@ -26,10 +32,14 @@ class Entrant(NamedTuple):
 
     policy: PolicyName
     rule: CandidateRule = "all"
+    follows: bool = False
+    """Whether it gets candles, by which every signal is followed on paper."""
 
     @property
     def name(self) -> str:
         """What people call it."""
+        if self.follows:
+            return f"{self.policy}, candles"
         return self.policy if self.rule == "all" else f"{self.policy}, suitable only"
 
 
@@ -39,6 +49,7 @@ ENTRANTS = (
     Entrant("kernel_ucb"),
     Entrant("thompson"),
     Entrant("full_information"),
+    Entrant("full_information", follows=True),
 )
 NARROWED = (
     Entrant("epsilon_greedy", "suitable"),
@@ -50,7 +61,7 @@ NARROWED = (
 def entrants(scene: Scene) -> Iterator[Entrant]:
     """Give those that a scene can tell apart.
 
-    Without price paths `full_information` is `kernel_ucb`; where rewards are drawn, no profile says
+    Without prices `full_information` is `kernel_ucb`; where rewards are drawn, no profile says
     which strategies suit.
     """
     for one in ENTRANTS:
@@ -72,11 +83,20 @@ class Product:
     def __init__(self, entrant: Entrant, scene: Scene, seed: int) -> None:
         self._scene = scene
         self._seed = seed
-        self._path_of = scene.path_of if entrant.policy == "full_information" else None
-        self._state = PartitionState(FoldSettings(ladders=ladders_of(STRATEGY_PROFILES)))
+        self._path_of = None
+        self._followed: Outcomes | None = None
+        if entrant.follows and scene.outcomes is not None:
+            self._followed = scene.outcomes
+            self._candles = Ahead(candles_of(scene.outcomes))
+        elif entrant.policy == "full_information":
+            self._path_of = scene.path_of
+        candles = None if self._followed is None else ""
+        self._state = PartitionState(
+            FoldSettings(ladders=ladders_of(STRATEGY_PROFILES), candles=candles)
+        )
         self._selector = Selector(
             STRATEGY_PROFILES,
-            _policy(entrant.policy, self._state.settings),
+            _policy(entrant, self._state.settings),
             candidate_rule=entrant.rule,
             default_strategy=StrategyID.ULTRA_AGGRESSIVE,
         )
@@ -84,6 +104,9 @@ class Product:
 
     def choose(self, question: Question) -> int:
         """Give the column of a strategy."""
+        if self._followed is not None:
+            for record in self._candles.until(self._followed.entries[question.number].close_ms):
+                self._state.fold_candle(decode_candle(record))
         context = self._context(question)
         choice = self._selector.choose(
             self._scene.regimes[question.number],
@@ -95,6 +118,8 @@ class Product:
             parents=self._state.parent_rows(context),
             trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
         )
+        if self._followed is not None:
+            self._follow(question, choice.arm, self._followed.entries[question.number])
         return self._arms.index(choice.arm)
 
     def learn(self, question: Question, arm: int, reward: float) -> None:
@@ -102,7 +127,7 @@ class Product:
         told: dict[str, Any] = {
             "schema_version": 1,
             "trade_id": str(question.number),
-            "symbol": str(question.symbol),
+            "symbol": self._context(question).symbol,
             "side": Side.LONG,
             "closed_at": 0,
             "account": _ACCOUNT,
@@ -118,19 +143,45 @@ class Product:
         self._state.fold_trade(TradeClosed(**told), 0)
         self._state.take_changes()  # no view asks for them
 
+    def _follow(self, question: Question, arm: str, entry: paper_signals.Entry) -> None:
+        """Let the fold follow a signal by the candles that come."""
+        context = self._context(question)
+        remembered = OpenDecision(
+            str(question.number),
+            context.account,
+            context.symbol,
+            entry.side,
+            context.regime,
+            None,
+            arm,
+            entry.atr,
+            STRATEGY_PROFILES[arm].r_sl,
+            entry.close_ms,
+        )
+        series = entry.series
+        price = series.bars[entry.index].close
+        self._state.admit(
+            remembered,
+            is_exploration=False,
+            entry=Entry(price, entry.close_ms, series.timeframe),
+        )
+
     def _context(self, question: Question) -> ContextKey:
-        regime = self._scene.regimes[question.number].regime
-        return ContextKey(_ACCOUNT, str(question.symbol), regime)
+        symbol = str(question.symbol)
+        if self._followed is not None:
+            symbol = self._followed.entries[question.number].series.symbol  # as candles say it
+        return ContextKey(_ACCOUNT, symbol, self._scene.regimes[question.number].regime)
 
 
-def _policy(name: PolicyName, fold: FoldSettings) -> Policy:
+def _policy(entrant: Entrant, fold: FoldSettings) -> Policy:
     default = StrategyID.ULTRA_AGGRESSIVE
-    if name == "epsilon_greedy":
+    if entrant.policy == "epsilon_greedy":
         return EpsilonGreedy(default_strategy=default)
     return make_policy(
-        name,
+        entrant.policy,
         STRATEGY_PROFILES,
         unit=fold.reward_unit,
         half_life=fold.half_life,
         default_strategy=default,
+        follows=entrant.follows,
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from consumer.domain.regime import RegimeResult
+from lab.outcomes import Outcomes
 from quality.worlds import World
 
 
@@ -15,3 +16,5 @@ class Scene(NamedTuple):
     """Of each signal."""
     path_of: Callable[[int, int], Mapping[str, Any]] | None = None
     """Gives a closed trade's prices from its signal and strategy; None where there are none."""
+    outcomes: Outcomes | None = None
+    """Signals and bars behind it; None where there are none."""

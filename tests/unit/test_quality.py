@@ -13,7 +13,6 @@ from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.local.market_bars import BarSeries, shipped_bars
 from consumer.local.paper_signals import Entry
 from lab import backtest
-from lab.outcomes import Outcomes
 from lab.progress import silent
 from quality.market import Skill, informed_entry, rules, skilled
 from quality.page import as_text, page
@@ -199,21 +198,25 @@ def test_the_same_seed_gives_the_same_world_and_the_same_choices() -> None:
         assert (first == second).all()
 
 
-def test_choices_are_those_of_the_workers_own_pipeline() -> None:
-    """Who is measured here must be who is shipped, price paths and delays included."""
+@pytest.mark.parametrize(("follows", "topic"), [(False, ""), (True, "candles")])
+def test_choices_are_those_of_the_workers_own_pipeline(*, follows: bool, topic: str) -> None:
+    """Who is measured here must be who is shipped, paths, candles and delays included."""
     n = 80
     loaded = settings.load(
         meta_strategy_policy="full_information",
         meta_strategy_candidates="all",
         meta_strategy_seed=0,
+        kafka_candles_topic=topic,
     )
-    outcomes: Outcomes = ruled().path_of.__self__
+    outcomes = ruled().outcomes
+    assert outcomes is not None
     names = ("entries", "walked", "net_r", "closed_ms", "is_open", "cost_r", "fees", "opened_ms")
     few = replace(outcomes, **{name: getattr(outcomes, name)[:n] for name in names})
     signals = backtest.encode_signals(few, loaded.detector, track=silent)
     wanted = backtest.run(loaded, "worker", few, signals, track=silent).arms
 
-    found = play(Product(Entrant("full_information"), ruled(), 0), part(ruled().world, slice(n)))
+    entrant = Entrant("full_information", follows=follows)
+    found = play(Product(entrant, ruled(), 0), part(ruled().world, slice(n)))
 
     assert (found == wanted).all()
     assert len(set(found)) > 1
@@ -252,7 +255,7 @@ def test_what_a_scene_cannot_tell_apart_is_left_out() -> None:
         "kernel_ucb",
         "thompson",
     ]
-    assert len([*entrants(ruled())]) == 8
+    assert len([*entrants(ruled())]) == 9
 
 
 def move(entry: Entry, bars: int) -> float:
@@ -262,7 +265,7 @@ def move(entry: Entry, bars: int) -> float:
 
 
 def test_informed_sides_are_right_about_as_many_bars_as_they_are_said_to_be() -> None:
-    entries = [e for e in ruled().path_of.__self__.entries if e.index < 600]
+    entries = [e for e in ruled().outcomes.entries if e.index < 600]
     rng = Random(3)
 
     knowing, shortly, blind = (
