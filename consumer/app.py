@@ -336,7 +336,7 @@ class Worker:
         metrics, session = self._metrics, self._session
         syncs = self._syncs()
         metrics.degraded.set(any(sync.is_degraded for sync in syncs.values()))
-        metrics.open_decisions.set(sum(len(self._serving[n].state.open) for n in syncs))
+        metrics.open_decisions.set(sum(len(self._serving[n].state.decisions.open) for n in syncs))
         following = [f for n in syncs if (f := self._serving[n].state.following) is not None]
         metrics.followed_signals.set(sum(f.open_count for f in following))
         self._findings.look({n: self._serving[n].state for n in syncs})

@@ -124,7 +124,7 @@ class Decider:
         """
         account = signal.account or DEFAULT_ACCOUNT
         decision_id = decision_id_of(account, signal.signal_id)
-        if state.knows_decision(account, decision_id):
+        if state.decisions.knows(account, decision_id):
             return None
         age_ms = now_ms - signal.ts
         if 0 < self.max_signal_age_ms < age_ms:
@@ -162,13 +162,13 @@ class Decider:
         context = ContextKey(account, signal.symbol, regime.regime)
         choice = self.selector.choose(
             regime,
-            state.row(context),
+            state.table.row(context),
             KeyedDraws(self._seed, decision_id),
             side=signal.side,
             entry=market.current_price,
             atr=market.atr,
             spread_bps=market.spread_bps,
-            parents=state.parent_rows(context),
+            parents=state.table.parent_rows(context),
             trusts_paper=state.calibration(account).is_trusted,
         )
         profile = self.selector.profiles[choice.arm]

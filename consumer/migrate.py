@@ -522,7 +522,7 @@ async def _clear_and_compare(migration: Migration, parts: Sequence[_OldPartition
         await client.aclose()
     before: dict[ContextKey, Row] = {}
     for part in parts:
-        before |= part.state.rows
+        before |= part.state.table.rows
     differing = [key for key in before.keys() | table.keys() if before.get(key) != table.get(key)]
     if differing:
         return (

@@ -282,6 +282,6 @@ async def first_undecided(
         except BadMessageError:
             break
         account = signal.account or DEFAULT_ACCOUNT
-        if state.knows_decision(account, decision_id_of(account, signal.signal_id)):
+        if state.decisions.knows(account, decision_id_of(account, signal.signal_id)):
             return newest + 1
     return committed  # the topic was made anew, or the signal deleted: there is only the group

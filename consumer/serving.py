@@ -14,7 +14,8 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decision
-from consumer.domain.partition_state import FoldSettings, PartitionState, Position
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState, Position
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
 from consumer.ports import Clock, View

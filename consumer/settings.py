@@ -23,8 +23,8 @@ from redis.exceptions import RedisError
 
 from consumer.connection import KafkaConnection, TopicNames, ssl_context
 from consumer.decide import Decider
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.ladder import ladders_of
-from consumer.domain.partition_state import FoldSettings
 from consumer.domain.policies.base import Policy
 from consumer.domain.policies.catalog import PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy

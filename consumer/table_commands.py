@@ -165,6 +165,6 @@ async def rebuild_table(
             candles = "" if logs.candles is None else f", {found.candles} candles"
             lines.append(
                 f"partition {number}: {found.decisions} decisions{candles} and {found.trades} closed "
-                f"trades folded, {sum(map(len, state.rows.values()))} entries"
+                f"trades folded, {sum(map(len, state.table.rows.values()))} entries"
             )
     return lines

@@ -12,7 +12,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from consumer.connection import TopicNames
 from consumer.decide import Decider
-from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector

@@ -113,12 +113,12 @@ class _Folder:
         try:
             choice = self._selector.choose(
                 RegimeResult(decision.regime, decision.regime_confidence, ""),
-                self._state.row(context),
+                self._state.table.row(context),
                 KeyedDraws(self._seed, decision.decision_id),
                 side=decision.side,
                 entry=tpsl.entry_reference,
                 atr=tpsl.atr,
-                parents=self._state.parent_rows(context),
+                parents=self._state.table.parent_rows(context),
                 trusts_paper=self._state.calibration(decision.account).is_trusted,
             )
         except BadMessageError:
@@ -163,7 +163,7 @@ class _Folder:
     def _expected(self, context: ContextKey, arm: str) -> float:
         """Expect what was seen so far, drawn to the rows above where that was little [R]."""
         expected = 0.0
-        for row in (*self._state.parent_rows(context), self._state.row(context)):
+        for row in (*self._state.table.parent_rows(context), self._state.table.row(context)):
             stats = row.get(arm, NO_REWARDS)
             expected = (stats.total_r + _SHRINKAGE * expected) / (stats.count + _SHRINKAGE)
         return expected
@@ -172,7 +172,7 @@ class _Folder:
         follow(self._state, candle, offset=offset)
 
     def learn(self, trade: TradeClosed | BadMessageError, offset: int, timestamp_ms: int) -> None:
-        last = next(reversed(self._state.closed), None)
+        last = next(reversed(self._state.decisions.closed), None)
         result = learn(self._state, trade, offset=offset, timestamp_ms=timestamp_ms)
         if isinstance(result, BadMessageError) or isinstance(trade, BadMessageError):
             self.unreadable += 1
@@ -180,7 +180,7 @@ class _Folder:
         if result.outcome == "duplicate":
             return
         # one that names no decision has closed the symbol's newest open one
-        closed = next(reversed(self._state.closed), None)
+        closed = next(reversed(self._state.decisions.closed), None)
         by_symbol = closed if closed != last else None
         key = (trade.account or DEFAULT_ACCOUNT, trade.trade_id)
         # of a revision the first record tells

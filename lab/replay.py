@@ -217,7 +217,7 @@ def _unanswered(decider: Decider, state: PartitionState, record: ConsumerRecord)
         signal = decode_signal(record)
         account = signal.account or DEFAULT_ACCOUNT
         decision_id = decision_id_of(account, signal.signal_id)
-        if state.knows_decision(account, decision_id) or decider.max_signal_age_ms:
+        if state.decisions.knows(account, decision_id) or decider.max_signal_age_ms:
             return None
         decider.make(signal, state, decision_id, now_ms=record.timestamp, degraded=False)
     except BadMessageError:

@@ -75,7 +75,7 @@ def q_by_context(run: Run, outcomes: Outcomes, signals: Signals) -> list[Context
         chosen = np.array(numbers)
         arms = run.arms[chosen]
         is_open = outcomes.is_open[chosen, arms]
-        known = run.state.row(ContextKey(_ACCOUNT, symbol, regime)) if run.state else {}
+        known = run.state.table.row(ContextKey(_ACCOUNT, symbol, regime)) if run.state else {}
         cells = []
         for column, arm in enumerate(outcomes.arms):
             values = outcomes.net_r[chosen, arms][(arms == column) & ~is_open]

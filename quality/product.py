@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry
 from consumer.domain.ladder import ladders_of
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.base import Policy
 from consumer.domain.policies.catalog import PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
@@ -110,12 +111,12 @@ class Product:
         context = self._context(question)
         choice = self._selector.choose(
             self._scene.regimes[question.number],
-            self._state.row(context),
+            self._state.table.row(context),
             KeyedDraws(self._seed, str(question.number)),
             side=Side.LONG,
             entry=_PRICE,
             atr=_ATR,
-            parents=self._state.parent_rows(context),
+            parents=self._state.table.parent_rows(context),
             trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
         )
         if self._followed is not None:

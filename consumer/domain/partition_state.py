@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
+from consumer.domain.arm_table import ArmChanges, ArmTable
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import (
     CandleOutcome,
     Ended,
@@ -17,24 +18,14 @@ from consumer.domain.following import (
     LastCandle,
     Series,
 )
-from consumer.domain.ladder import Ladder, built_in_ladders
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
-from consumer.domain.qtable import (
-    HALF_LIFE,
-    NO_REWARDS,
-    NO_ROW,
-    ArmStats,
-    Row,
-    decay_of,
-    fold_reward,
-    revise_reward,
-    with_paper,
-)
+from consumer.domain.qtable import NO_REWARDS, ArmStats
 from consumer.domain.regime import Held, noted
-from consumer.domain.reward import RewardUnit, in_unit, realized_r
+from consumer.domain.remembered import Remembered, RememberedChanges
+from consumer.domain.reward import in_unit, realized_r
 from consumer.errors import BadMessageError
-from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
+from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, TradeClosed
 
 DEFAULT_ACCOUNT = "default"
 
@@ -47,41 +38,6 @@ MarketKey = tuple[str, str, str]
 """Account, symbol and timeframe."""
 
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
-
-_Arms = tuple[ArmStats, ArmStats, ArmStats]
-"""An arm, then the same in both parents of its context, the widest first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldSettings:
-    """All that the fold depends on besides the logs."""
-
-    alpha: float = 0.20
-    """Weight of a new reward in the average [1], within (0, 1]."""
-    half_life: float = HALF_LIFE
-    """Later rewards of an arm after which one counts half in its recent sum, above 0."""
-    reward_unit: RewardUnit = "atr"
-    learn_exclude: frozenset[CloseReason] = frozenset({CloseReason.MANUAL, CloseReason.EXTERNAL})
-    """Close reasons whose rewards are counted, not learned."""
-    decision_ttl_ms: int = 30 * 86_400_000
-    """Age at which a decision is forgotten [ms of record time]."""
-    open_decisions_max: int = 100_000
-    """Open decisions a partition remembers."""
-    dedupe_window: int = 100_000
-    """Decisions, and rewards, of an account by which a repeat is known."""
-    ladders: Mapping[str, Ladder] = field(default_factory=built_in_ladders)
-    """Of every strategy, by id: those that a trade may echo, and that its path is walked for."""
-    candles: str | None = None
-    """Timeframe of the candles that signals are followed by; empty: each signal's own; None: no signal is
-    followed, the paths of trades are learned from."""
-
-    keeps_usual_atr: bool = False
-    """Whether the mean ATR of each market is kept: limits of regimes are relative to it."""
-
-    @property
-    def decay(self) -> float:
-        """What is left of a reward's weight in the recent sum after a later one [1]."""
-        return decay_of(self.half_life)
 
 
 class Position(NamedTuple):
@@ -118,22 +74,16 @@ class Totals:
         return self.sequence
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Changes:
     """What was touched since the view was last written; looked up in the state when it is."""
 
-    arms: set[tuple[ContextKey, str]] = field(default_factory=set)
-    decisions: set[str] = field(default_factory=set)
-    decision_ids: set[tuple[str, str]] = field(default_factory=set)
+    table: ArmChanges
+    decisions: RememberedChanges
+    trades: set[tuple[str, str]]
     """Account and id."""
-    trades: set[tuple[str, str]] = field(default_factory=set)
-    """Account and id."""
-    parents: set[tuple[ParentKey, str]] = field(default_factory=set)
-    markets: set[MarketKey] = field(default_factory=set)
-    following: FollowingChanges = field(default_factory=FollowingChanges)
-
-    def __len__(self) -> int:
-        return len(self.arms) + len(self.decisions) + len(self.decision_ids) + len(self.trades)
+    markets: set[MarketKey]
+    following: FollowingChanges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,16 +147,11 @@ class PartitionState:
         self.settings = settings
         self.position = Position()
         self.totals = Totals()
-        self.changes = Changes()
-        self.rows: dict[ContextKey, Row] = {}
-        self.parents: dict[ParentKey, Row] = {}
+        self.table = ArmTable(settings)
+        self.decisions = Remembered(settings)
         self.markets: dict[MarketKey, Held] = {}
         """What decisions tell of each market."""
-        self._decay = settings.decay
         # the order of these is part of the state: oldest first, and what leaves first
-        self.open: dict[str, OpenDecision] = {}
-        self.closed: dict[str, OpenDecision] = {}
-        self.decision_ids: dict[str, dict[str, int]] = {}
         self.trades: dict[str, dict[str, FoldedTrade]] = {}
         self.calibrations: dict[str, Calibration] = {}
         """By account; of those whose trades had paths, or were followed."""
@@ -219,40 +164,21 @@ class PartitionState:
                 ttl_ms=settings.decision_ttl_ms,
                 calibrations=self.calibrations,
             )
-        self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
+        self._touched_trades: set[tuple[str, str]] = set()
+        self._touched_markets: set[MarketKey] = set()
 
     def clear(self) -> None:
         """Forget everything, where the object itself cannot be let go of; it is of no use then."""
-        for kept in (
-            self.rows,
-            self.parents,
-            self.markets,
-            self.open,
-            self.closed,
-            self.decision_ids,
-            self.trades,
-            self.calibrations,
-            self._open_by_symbol,
-        ):
+        self.table.clear()
+        self.decisions.clear()
+        for kept in (self.markets, self.trades, self.calibrations):
             kept.clear()
-        self.changes = Changes()
+        self._touched_trades.clear()
+        self._touched_markets.clear()
         if self.following is not None:
             self.following.clear()
 
     # Decisions
-
-    def row(self, context: ContextKey) -> Row:
-        """Give what is known of each arm in a context; empty when nothing is."""
-        return self.rows.get(context, NO_ROW)
-
-    def parent_rows(self, context: ContextKey) -> tuple[Row, Row]:
-        """Give what is known of each arm in a context's parents, the widest first."""
-        widest, regime = context.parents
-        return self.parents.get(widest, NO_ROW), self.parents.get(regime, NO_ROW)
-
-    def knows_decision(self, account: str, decision_id: str) -> bool:
-        """Tell whether this id is among the last decisions of the account: its signal a repeat."""
-        return decision_id in self.decision_ids.get(account, ())
 
     def admit(
         self, decision: OpenDecision, *, is_exploration: bool, entry: Entry | None = None
@@ -265,34 +191,16 @@ class PartitionState:
             entry: What it is followed by, where candles are, and what tells its market; None: it is neither
                 followed nor remembered for its market.
         """
-        if self.knows_decision(decision.account, decision.decision_id):
+        if self.decisions.knows(decision.account, decision.decision_id):
             return
         self.totals.decisions += 1
         self.totals.explorations += is_exploration
         if entry is not None:
             self._note_market((decision.account, decision.symbol, entry.timeframe), decision, entry)
-        number = self.totals.next_sequence()
-        ids = self.decision_ids.setdefault(decision.account, {})
-        ids[decision.decision_id] = number
-        while len(ids) > self.settings.dedupe_window:
-            oldest = next(iter(ids))
-            del ids[oldest]
-            self.changes.decision_ids.add((decision.account, oldest))
-        known = self.open.get(decision.decision_id) or self.closed.get(decision.decision_id)
-        if known is not None:  # out of the dedupe window, still remembered
-            if not self._is_over(known, decision):
-                self.changes.decision_ids.add((decision.account, decision.decision_id))
-                return  # its first record stays
-            self._forget(known)
-        decision = decision.numbered(number)
-        self._open(decision)
-        if self.following is not None and entry is not None:
+        decision = decision.numbered(self.totals.next_sequence())
+        is_new = self.decisions.admit(decision)
+        if is_new and self.following is not None and entry is not None:
             self._fold_ended(self.following.admit(decision, entry))
-        while len(self.open) > self.settings.open_decisions_max:
-            self._forget(next(iter(self.open.values())))
-        for group in (self.open, self.closed):
-            while group and self._is_over(first := next(iter(group.values())), decision):
-                self._forget(first)
 
     def _note_market(self, market: MarketKey, decision: OpenDecision, entry: Entry) -> None:
         known = self.markets.get(market)
@@ -300,45 +208,11 @@ class PartitionState:
         held = noted(known, decision.regime, entry.ts_ms, atr)
         if held is not known:
             self.markets[market] = held
-            self.changes.markets.add(market)
+            self._touched_markets.add(market)
 
     def answer(self, signal_offset: int) -> None:
         """Take note of the offset whose signal a decision answers."""
         self.totals.answered = max(self.totals.answered, signal_offset + 1)
-
-    def _is_over(self, old: OpenDecision, newest: OpenDecision) -> bool:
-        return newest.timestamp_ms - old.timestamp_ms > self.settings.decision_ttl_ms
-
-    def _open(self, decision: OpenDecision) -> None:
-        self.open[decision.decision_id] = decision
-        key = (decision.account, decision.symbol, decision.side)
-        self._open_by_symbol.setdefault(key, {})[decision.decision_id] = None
-        self.changes.decisions.add(decision.decision_id)
-
-    def _close(self, decision: OpenDecision) -> None:
-        if self.open.pop(decision.decision_id, None) is None:
-            return
-        self._unlist(decision)
-        self.closed[decision.decision_id] = decision.closed(self.totals.next_sequence())
-        self.changes.decisions.add(decision.decision_id)
-        while len(self.closed) > self.settings.open_decisions_max:
-            self._forget(next(iter(self.closed.values())))
-
-    def _forget(self, decision: OpenDecision) -> None:
-        if self.open.pop(decision.decision_id, None) is not None:
-            self._unlist(decision)
-        else:
-            del self.closed[decision.decision_id]
-        self.changes.decisions.add(decision.decision_id)
-        if self.knows_decision(decision.account, decision.decision_id):
-            self.changes.decision_ids.add((decision.account, decision.decision_id))
-
-    def _unlist(self, decision: OpenDecision) -> None:
-        key = (decision.account, decision.symbol, decision.side)
-        listed = self._open_by_symbol[key]
-        del listed[decision.decision_id]
-        if not listed:
-            del self._open_by_symbol[key]
 
     # Closed trades
 
@@ -369,21 +243,15 @@ class PartitionState:
         reward = in_unit(reward_r, self.settings.reward_unit, arm.atr_mult_sl)
         atr = arm.atr if arm.atr is not None else trade.atr
         if arm.decision is not None:
-            self._close(arm.decision)
+            if arm.decision.decision_id in self.decisions.open:
+                self.decisions.close(arm.decision, self.totals.next_sequence())
             self._note_realized(arm.decision, trade, reward_r)
         self.totals.rewards += 1
         parent_ordinals, paper = (0, 0), {}
         if trade.close_reason in self.settings.learn_exclude:
-            stats, ordinal = self.row(arm.context).get(arm.strategy, NO_REWARDS), 0
+            (stats, _, _), ordinal = self.table.arms(arm.context, arm.strategy), 0
         else:
-            alpha, decay = self.settings.alpha, self._decay
-            before = self._arms(arm.context, arm.strategy)
-            arms = stats, widest, regime = (
-                fold_reward(before[0], reward, alpha, decay),
-                fold_reward(before[1], reward, alpha, decay),
-                fold_reward(before[2], reward, alpha, decay),
-            )
-            self._put(arm.context, arm.strategy, arms)
+            stats, widest, regime = self.table.learn(arm.context, arm.strategy, reward)
             ordinal, parent_ordinals = stats.count, (widest.count, regime.count)
             paper = self._fold_path(arm.context, trade, atr)
         self._count_trade(
@@ -411,23 +279,6 @@ class PartitionState:
             outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)
         )
 
-    def _arms(self, context: ContextKey, strategy: str) -> _Arms:
-        widest, regime = self.parent_rows(context)
-        return (
-            self.row(context).get(strategy, NO_REWARDS),
-            widest.get(strategy, NO_REWARDS),
-            regime.get(strategy, NO_REWARDS),
-        )
-
-    def _put(self, context: ContextKey, strategy: str, arms: _Arms) -> None:
-        arm, *of_parents = arms
-        # a new row each time: what a policy worked out from a row holds as long as the row does
-        self.rows[context] = {**self.row(context), strategy: arm}
-        self.changes.arms.add((context, strategy))
-        for key, stats in zip(context.parents, of_parents, strict=True):
-            self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
-            self.changes.parents.add((key, strategy))
-
     def _fold_path(
         self, context: ContextKey, trade: TradeClosed, atr: float | None
     ) -> dict[str, float]:
@@ -435,15 +286,8 @@ class PartitionState:
         if not trade.path or atr is None or self.following is not None:
             return {}  # where candles tell it, it would count twice
         found = paper_rewards(self.settings.ladders, trade, atr, self.settings.reward_unit)
-        self._fold_paper(context, found)
+        self.table.learn_on_paper(context, found)
         return found
-
-    def _fold_paper(self, context: ContextKey, rewards: Mapping[str, float]) -> None:
-        self.rows[context] = with_paper(self.row(context), rewards, self._decay)
-        self.changes.arms.update((context, name) for name in rewards)
-        for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
-            self.parents[parent] = with_paper(row, rewards, self._decay)
-            self.changes.parents.update((parent, name) for name in rewards)
 
     # Candles
 
@@ -461,7 +305,7 @@ class PartitionState:
 
     def _fold_ended(self, ended: Iterable[Ended]) -> None:
         for context, rewards in ended:
-            self._fold_paper(context, rewards)
+            self.table.learn_on_paper(context, rewards)
 
     def _note_realized(self, decision: OpenDecision, trade: TradeClosed, reward_r: float) -> None:
         """Let following compare what its ladder would have earned, where the ladder closed it."""
@@ -487,11 +331,11 @@ class PartitionState:
         counted = self.trades.setdefault(folded.account, {})
         counted[folded.trade_id] = folded
         self._compare(folded)
-        self.changes.trades.add((folded.account, folded.trade_id))
+        self._touched_trades.add((folded.account, folded.trade_id))
         while len(counted) > self.settings.dedupe_window:
             oldest = counted.pop(next(iter(counted)))
             self.calibration(folded.account).drop(oldest.sequence)
-            self.changes.trades.add((folded.account, oldest.trade_id))
+            self._touched_trades.add((folded.account, oldest.trade_id))
 
     def _compare(self, folded: FoldedTrade) -> None:
         if folded.paper is not None:
@@ -501,33 +345,20 @@ class PartitionState:
     def _revise(self, known: FoldedTrade, trade: TradeClosed, revision: int) -> FoldResult:
         reward_r = realized_r(trade, known.atr)
         reward = in_unit(reward_r, self.settings.reward_unit, known.atr_mult_sl)
-        arms = self._arms(known.context, known.strategy)
-        if not known.is_excluded:
-            revised = partial(
-                revise_reward,
-                old=known.reward,
-                new=reward,
-                alpha=self.settings.alpha,
-                decay=self._decay,
-            )
-            arm, widest, regime = arms
-            of_all, of_regime = known.parent_ordinals
-            arms = (
-                revised(arm, ordinal=known.ordinal),
-                revised(widest, ordinal=of_all),
-                revised(regime, ordinal=of_regime),
-            )
-            self._put(known.context, known.strategy, arms)
+        if known.is_excluded:
+            stats, _, _ = self.table.arms(known.context, known.strategy)
+        else:
+            stats, _, _ = self.table.revise(known, reward)
         corrected = known._replace(reward=reward, revision=revision)
         self.trades[known.account][known.trade_id] = corrected
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
-        self.changes.trades.add((known.account, known.trade_id))
+        self._touched_trades.add((known.account, known.trade_id))
         outcome: Outcome = "excluded" if known.is_excluded else "revised"
-        return FoldResult(outcome, known.context, known.strategy, reward, arms[0])
+        return FoldResult(outcome, known.context, known.strategy, reward, stats)
 
     def _find_arm(self, trade: TradeClosed, account: str, timestamp_ms: int) -> _Arm:
-        decision = self._find_decision(trade, account, timestamp_ms)
+        decision = self.decisions.decision_of(trade, account, timestamp_ms)
         if decision is not None:
             return _Arm(
                 decision.context,
@@ -551,29 +382,6 @@ class PartitionState:
             "and strategy and regime are not both given",
         )
 
-    def _find_decision(
-        self, trade: TradeClosed, account: str, timestamp_ms: int
-    ) -> OpenDecision | None:
-        if trade.decision_id is None:
-            listed = self._open_by_symbol.get((account, trade.symbol, trade.side), {})
-            newest = next(reversed(listed), None)
-            decision = None if newest is None else self.open[newest]
-        else:
-            decision = self.open.get(trade.decision_id) or self.closed.get(trade.decision_id)
-        if (
-            decision is None
-            or timestamp_ms - decision.timestamp_ms > self.settings.decision_ttl_ms
-            # one of another symbol is known only where both share a partition: never rely on it
-            or (decision.account, decision.symbol) != (account, trade.symbol)
-        ):
-            return None
-        if decision.side is not trade.side:
-            raise BadMessageError(
-                DeadLetterCode.INVALID_MESSAGE,
-                f"side: is {trade.side}, its decision's is {decision.side}",
-            )
-        return decision
-
     def _echoed_arm(
         self, trade: TradeClosed, account: str, strategy: str, regime: MarketRegime
     ) -> _Arm:
@@ -588,39 +396,38 @@ class PartitionState:
 
     # The view
 
-    def lone_number(self, account: str, decision_id: str) -> int | None:
-        """Give the number of an id that is known for repeats, unless its decision tells it."""
-        number = self.decision_ids[account].get(decision_id)
-        decision = self.open.get(decision_id) or self.closed.get(decision_id)
-        return None if decision is not None and decision.number == number else number
-
     @property
-    def active(self) -> Iterable[OpenDecision]:
-        """The newest open decision of each account, symbol and side."""
-        return (self.open[next(reversed(ids))] for ids in self._open_by_symbol.values())
+    def pending(self) -> int:
+        """Entries that a view has to write: those of arms, decisions, ids and trades."""
+        decisions = self.decisions.changes
+        return (
+            len(self.table.changes.arms)
+            + len(decisions.decisions)
+            + len(decisions.ids)
+            + len(self._touched_trades)
+        )
 
     def take_changes(self) -> Changes:
         """Give what was touched since the last call, and start anew."""
-        taken, self.changes = self.changes, Changes()
-        if self.following is not None:
-            taken.following = self.following.take_changes()
-        return taken
+        trades, self._touched_trades = self._touched_trades, set()
+        markets, self._touched_markets = self._touched_markets, set()
+        following = self.following
+        return Changes(
+            table=self.table.take_changes(),
+            decisions=self.decisions.take_changes(),
+            trades=trades,
+            markets=markets,
+            following=FollowingChanges() if following is None else following.take_changes(),
+        )
 
     def touch_all(self) -> None:
         """Count everything as changed: the view is to be written from the beginning."""
-        self.changes = Changes(
-            {(context, strategy) for context, row in self.rows.items() for strategy in row},
-            {*self.open, *self.closed},
-            {
-                (account, key)
-                for account, keys in self.decision_ids.items()
-                for key in keys
-                if self.lone_number(account, key) is not None
-            },
-            {(account, key) for account, keys in self.trades.items() for key in keys},
-            {(parent, strategy) for parent, row in self.parents.items() for strategy in row},
-            set(self.markets),
-        )
+        self.table.touch_all()
+        self.decisions.touch_all()
+        self._touched_trades = {
+            (account, key) for account, keys in self.trades.items() for key in keys
+        }
+        self._touched_markets = set(self.markets)
         if self.following is not None:
             self.following.touch_all()
 
@@ -629,17 +436,12 @@ class PartitionState:
         return StoredPartition(
             position=self.position,
             totals=replace(self.totals),
-            rows={context: dict(row) for context, row in self.rows.items()},
-            open=list(self.open.values()),
-            closed=list(self.closed.values()),
-            decision_ids=[
-                (account, key, number)
-                for account, keys in self.decision_ids.items()
-                for key, number in keys.items()
-                if self.lone_number(account, key) is not None
-            ],
+            rows={context: dict(row) for context, row in self.table.rows.items()},
+            open=list(self.decisions.open.values()),
+            closed=list(self.decisions.closed.values()),
+            decision_ids=self.decisions.lone_ids,
             trades=[trade for group in self.trades.values() for trade in group.values()],
-            parents={parent: dict(row) for parent, row in self.parents.items()},
+            parents={parent: dict(row) for parent, row in self.table.parents.items()},
             markets=dict(self.markets),
             followed=[] if self.following is None else list(self.following.followed.values()),
             series={} if self.following is None else dict(self.following.series),
@@ -648,24 +450,11 @@ class PartitionState:
     def restore(self, stored: StoredPartition) -> None:
         """Put a stored state into this empty one."""
         self.position, self.totals = stored.position, replace(stored.totals)
-        self.rows = {context: dict(row) for context, row in stored.rows.items()}
-        self.parents = {parent: dict(row) for parent, row in stored.parents.items()}
+        self.table.restore(stored.rows, stored.parents)
+        self.decisions.restore(stored.open, stored.closed, stored.decision_ids)
         self.markets = dict(stored.markets)
-        for decision in sorted(stored.open, key=attrgetter("number")):
-            self._open(decision)
-        closed = sorted(stored.closed, key=attrgetter("closed_number"))
-        self.closed = {decision.decision_id: decision for decision in closed}
-        numbers = {(d.account, d.decision_id): d.number for d in (*stored.open, *closed)}
-        numbers |= {(account, key): number for account, key, number in stored.decision_ids}
-        for (account, key), number in sorted(numbers.items(), key=itemgetter(1)):
-            self.decision_ids.setdefault(account, {})[key] = number
-        for account, ids in self.decision_ids.items():
-            # a decision is remembered longer than its id may be known for repeats
-            newest = list(ids.items())[-self.settings.dedupe_window :]
-            self.decision_ids[account] = dict(newest)
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
             self.trades.setdefault(trade.account, {})[trade.trade_id] = trade
             self._compare(trade)
         if self.following is not None:
             self.following.restore(stored.followed, stored.series)
-        self.changes = Changes()

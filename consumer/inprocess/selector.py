@@ -15,14 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import schemas
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.ladder import Ladder, ladders_of
-from consumer.domain.partition_state import (
-    DEFAULT_ACCOUNT,
-    FoldResult,
-    FoldSettings,
-    PartitionState,
-    Totals,
-)
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Totals
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.reward import RewardUnit
@@ -212,12 +207,12 @@ class MetaStrategySelector:
         try:
             choice = selector.choose(
                 found,
-                self._state.row(key),
+                self._state.table.row(key),
                 KeyedDraws(self.seed, str(totals.decisions)),
                 side=side,
                 entry=context.current_price,
                 atr=context.atr,
-                parents=self._state.parent_rows(key),
+                parents=self._state.table.parent_rows(key),
             )
         except BadMessageError as error:
             raise ValueError(error.error) from None
@@ -330,7 +325,7 @@ class MetaStrategySelector:
 
     def get_performance_summary(self) -> Summary:
         """Put the table in short: counts, and the best strategy of each context, best first."""
-        return summarize(self._state.rows, [self._state.totals])
+        return summarize(self._state.table.rows, [self._state.totals])
 
     def _prepared_write(self) -> Callable[[], None] | None:
         if self._file is None:

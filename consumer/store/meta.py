@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from consumer.connection import TopicNames
-from consumer.domain.partition_state import FoldSettings
+from consumer.domain.fold_settings import FoldSettings
 from consumer.errors import RefusedError
 from consumer.store.codec import number
 from consumer.store.keys import LAYOUT_VERSION

@@ -226,24 +226,25 @@ class RedisView:
             partition, since, state.position, totals=HashDelta(_totals_fields(state))
         )
         rows, contexts, prefix = delta.rows, delta.contexts.sets, keys.row_prefix
-        for context, strategy in changes.arms:
+        for context, strategy in changes.table.arms:
             name = context_name(context)
             row = rows.get(prefix + name)
             if row is None:
                 row = rows[prefix + name] = HashDelta()
                 contexts[name] = codec.encode_context(context)
-            row.sets.update(codec.arm_fields(strategy, state.rows[context][strategy]))
-        for parent, strategy in changes.parents:
+            row.sets.update(codec.arm_fields(strategy, state.table.rows[context][strategy]))
+        for parent, strategy in changes.table.parents:
             delta.parents.sets[codec.parent_field(parent, strategy)] = codec.encode_parent(
-                parent, strategy, state.parents[parent][strategy]
+                parent, strategy, state.table.parents[parent][strategy]
             )
-        for decision_id in changes.decisions:
-            decision = state.open.get(decision_id) or state.closed.get(decision_id)
+        remembered = state.decisions
+        for decision_id in changes.decisions.decisions:
+            decision = remembered.find(decision_id)
             delta.decisions.put(
                 decision_id, None if decision is None else codec.encode_decision(decision)
             )
-        for account, decision_id in changes.decision_ids:
-            number = state.lone_number(account, decision_id)
+        for account, decision_id in changes.decisions.ids:
+            number = remembered.lone_number(account, decision_id)
             delta.decision_ids.put(
                 decision_id, None if number is None else codec.encode_decision_id(account, number)
             )
@@ -304,7 +305,7 @@ def _totals_fields(state: PartitionState) -> dict[str, str]:
     fields = {name: str(getattr(state.totals, name)) for name in Totals.__slots__}
     # for pages, which cannot count them cheaply
     followed = 0 if state.following is None else state.following.open_count
-    return fields | {"open": str(len(state.open)), "followed": str(followed)}
+    return fields | {"open": str(len(state.decisions.open)), "followed": str(followed)}
 
 
 def _put_following(delta: RedisDelta, following: Following, changes: FollowingChanges) -> None:

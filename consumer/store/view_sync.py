@@ -69,7 +69,7 @@ class ViewSync(Generic[D]):
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._is_written = asyncio.Event()
-        if self._is_lost or len(state.changes) or state.position != self.since:
+        if self._is_lost or state.pending or state.position != self.since:
             self._wake.set()
 
     # What the partition asks
@@ -121,7 +121,7 @@ class ViewSync(Generic[D]):
                 await self._at_rest.wait()
             # no await from here to the prepared write: the state stands still
             self._wake.clear()
-            rewrites = self._is_lost or len(self._state.changes) > REWRITE_FROM
+            rewrites = self._is_lost or self._state.pending > REWRITE_FROM
             if rewrites:
                 self._state.touch_all()
             delta = self._view.prepare(self._partition, self._state, self.since)

@@ -64,7 +64,7 @@ class Findings:
     def _judge_drift(self, states: Mapping[int, PartitionState]) -> None:
         before, self._judged = self._judged, {}
         for number, state in states.items():
-            for parent, row in state.parents.items():
+            for parent, row in state.table.parents.items():
                 where = _Where(number, parent)
                 known = before.get(where)
                 # a row never changes once made: most are the same as a moment ago

@@ -15,12 +15,8 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from consumer.connection import TopicNames
-from consumer.domain.partition_state import (
-    FoldSettings,
-    PartitionState,
-    Position,
-    StoredPartition,
-)
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState, Position, StoredPartition
 from consumer.errors import RefusedError, TransientError
 from consumer.learn import follow, learn
 from consumer.local.server import free_port
@@ -482,7 +478,7 @@ async def test_values_are_kept_to_the_last_bit(bench: Bench) -> None:
     stored = await bench.load()
 
     assert stored is not None
-    for context, row in fold.state.rows.items():
+    for context, row in fold.state.table.rows.items():
         for strategy, stats in row.items():
             kept = stored.rows[context][strategy]
             assert kept.ema_reward.hex() == stats.ema_reward.hex()
@@ -730,7 +726,7 @@ async def test_a_write_whose_reply_is_lost_counts_once(place: RedisPlace, proxy:
 
     assert proxy.dropped == 10
     assert same(await bench.load(), fold.state.stored())
-    (stats,) = fold.state.rows.popitem()[1].values()
+    (stats,) = fold.state.table.rows.popitem()[1].values()
     assert stats.count == 20
 
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from consumer.domain.partition_state import FoldSettings
+from consumer.domain.fold_settings import FoldSettings
 from consumer.local.server import free_port
 from consumer.settings import Settings
 from consumer.store.client import connect

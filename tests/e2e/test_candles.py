@@ -115,7 +115,7 @@ async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy:
 
     expected = {
         f"{context.account}:{context.symbol}:{context.regime}": on_paper(dict(row))
-        for context, row in wanted.rows.items()
+        for context, row in wanted.table.rows.items()
         if any(stats.paper_count for stats in row.values())
     }
     assert len(expected) >= 4

@@ -73,7 +73,7 @@ class Logs:
                     "recent_r",
                 )
             }
-            for context, row in state.rows.items()
+            for context, row in state.table.rows.items()
         }
 
     def judged(self) -> Findings:

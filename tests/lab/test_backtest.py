@@ -263,7 +263,7 @@ def test_the_table_learns_what_the_report_shows(fees_bps: float) -> None:
     closed = ~found.is_open[rows, made.arms]
     learned = {
         arm: (stats.count, stats.total_r)
-        for row in made.state.rows.values()
+        for row in made.state.table.rows.values()
         for arm, stats in row.items()
     }
     for column, arm in enumerate(found.arms):

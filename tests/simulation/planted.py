@@ -9,7 +9,7 @@ from unittest import mock
 from aiokafka import TopicPartition
 
 from consumer import rebuild
-from consumer.domain.partition_state import PartitionState
+from consumer.domain.remembered import Remembered
 from consumer.errors import FencedError, RefusedError, TransientError
 from consumer.ports import WriteAnswer
 from consumer.store.memory import MemoryDelta, MemoryView
@@ -263,7 +263,7 @@ def records_before_opening(stack: contextlib.ExitStack) -> None:
 @_bug
 def no_deduplication(stack: contextlib.ExitStack) -> None:
     """A repeated signal is answered again."""
-    _replace(stack, PartitionState, "knows_decision", lambda *_: False)
+    _replace(stack, Remembered, "knows", lambda *_: False)
 
 
 @_bug

@@ -21,7 +21,8 @@ from bench.traffic import (
     make_signals,
     make_trade,
 )
-from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings
 from consumer.wire import decode_trade
@@ -189,4 +190,4 @@ def test_each_row_trade_makes_a_row_of_its_own() -> None:
         assert isinstance(trade, TradeClosed)
         state.fold_trade(trade, 0)
 
-    assert len(state.rows) == 100
+    assert len(state.table.rows) == 100

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from consumer.decide import Decider, Decision, decision_id_of
 from consumer.domain.context import ContextKey
-from consumer.domain.partition_state import FoldSettings, PartitionState, Position
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState, Position
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
@@ -319,7 +320,7 @@ def test_a_repeated_signal_is_not_answered_again() -> None:
     state = a_state()
     signal = make_signal(signal_id="s1", account="paper")
     assert decide(Signal.model_validate(signal), state) is not None
-    size = len(state.open)
+    size = len(state.decisions.open)
 
     changed = {**signal, "side": "SHORT", "market": {"current_price": 1.0, "atr": 5.0}}
     repeats = [
@@ -329,7 +330,7 @@ def test_a_repeated_signal_is_not_answered_again() -> None:
     ]
 
     assert repeats == [None, None, None], "a repeat is neither answered nor a dead letter"
-    assert len(state.open) == size
+    assert len(state.decisions.open) == size
 
 
 def test_the_same_signal_id_of_another_account_is_another_signal() -> None:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState
 from consumer.telemetry.findings import Findings
 from consumer.telemetry.metrics import Metrics
 from schemas import TradeClosed

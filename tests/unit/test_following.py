@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from consumer.domain import following
 from consumer.domain.context import ContextKey
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry, Followed
 from consumer.domain.ladder import Bar, Ladder, walk
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import FoldSettings, PartitionState, StoredPartition
+from consumer.domain.partition_state import PartitionState, StoredPartition
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
@@ -86,7 +87,7 @@ def counts(state: PartitionState) -> dict[str, int]:
 
 
 def paper_counts(state: PartitionState) -> set[int]:
-    return {state.row(CONTEXT).get(name, NO_REWARDS).paper_count for name in LADDERS}
+    return {state.table.row(CONTEXT).get(name, NO_REWARDS).paper_count for name in LADDERS}
 
 
 prices = st.floats(70.0, 130.0).map(lambda price: round(price, 1))
@@ -124,7 +125,7 @@ def test_every_strategy_earns_what_its_ladder_walks(
         assert paper_counts(state) == {1 if number >= ends else 0}
 
     if ends <= len(path):
-        assert {name: stats.paper_r for name, stats in state.row(CONTEXT).items()} == {
+        assert {name: stats.paper_r for name, stats in state.table.row(CONTEXT).items()} == {
             name: one.gross_r if unit == "atr" else one.gross_r / LADDERS[name].stop
             for name, one in walked.items()
         }
@@ -138,8 +139,10 @@ def test_outcomes_enter_the_rows_above_too() -> None:
     state.fold_candle(a_candle(FAR_UP, 0))
 
     for parent in CONTEXT.parents:
-        assert {stats.paper_count for stats in state.parents[parent].values()} == {1}
-    assert all(stats.count == 0 for stats in state.row(CONTEXT).values()), "nothing was earned"
+        assert {stats.paper_count for stats in state.table.parents[parent].values()} == {1}
+    assert all(stats.count == 0 for stats in state.table.row(CONTEXT).values()), (
+        "nothing was earned"
+    )
 
 
 @given(bars())
@@ -150,7 +153,7 @@ def test_what_is_too_old_is_marked(path: list[Bar]) -> None:
     for number, bar in enumerate(path):
         state.fold_candle(a_candle(bar, number))
 
-    assert {name: stats.paper_r for name, stats in state.row(CONTEXT).items()} == {
+    assert {name: stats.paper_r for name, stats in state.table.row(CONTEXT).items()} == {
         name: walk(ladder, Side.LONG, ENTRY, ATR, path).gross_r for name, ladder in LADDERS.items()
     }
     assert sum(counts(state).values()) == 1
@@ -178,7 +181,7 @@ def test_too_many_push_the_oldest_out_at_its_mark(monkeypatch: pytest.MonkeyPatc
 
     assert [one.decision_id for one in state.stored().followed] == ["b", "c"]
     assert counts(state) == {"marked": 1}
-    assert {stats.paper_r for stats in state.row(CONTEXT).values()} == {0.5}
+    assert {stats.paper_r for stats in state.table.row(CONTEXT).values()} == {0.5}
 
 
 def test_prices_out_of_range_count_nothing() -> None:
@@ -188,7 +191,7 @@ def test_prices_out_of_range_count_nothing() -> None:
     state.fold_candle(a_candle(Bar(1e6, 1e6, 1e6, 1e6), 0))
 
     assert counts(state) == {"refused": 1}
-    assert state.rows == {}
+    assert state.table.rows == {}
 
 
 # Which candles count
@@ -257,7 +260,7 @@ def test_a_gap_over_the_stop_fills_at_the_open() -> None:
 
     state.fold_candle(a_candle(Bar(90.0, 150.0, 90.0, 150.0), 0))
 
-    assert {stats.paper_r for stats in state.row(CONTEXT).values()} == {-5.0}
+    assert {stats.paper_r for stats in state.table.row(CONTEXT).values()} == {-5.0}
 
 
 # Without candles, and paths beside them

@@ -140,7 +140,7 @@ def test_each_arm_is_the_fold_of_its_own_rewards(
 
     found = {
         (context.account, context.symbol, context.regime, strategy): stats
-        for context, row in selector._state.rows.items()
+        for context, row in selector._state.table.rows.items()
         for strategy, stats in row.items()
     }
     assert found == expected
@@ -370,7 +370,7 @@ def test_a_table_comes_back_from_its_file_bit_for_bit(
 
         after = MetaStrategySelector(seed=seed, epsilon=0.5, state_file=path)
 
-    assert after._state.rows == before._state.rows
+    assert after._state.table.rows == before._state.table.rows
     assert after.totals.decisions == before.totals.decisions
     assert after.get_performance_summary() == before.get_performance_summary()
     assert [choose(after) for _ in range(5)] == [choose(before) for _ in range(5)]

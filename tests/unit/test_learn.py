@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from consumer.domain.context import ContextKey
-from consumer.domain.partition_state import FoldResult, FoldSettings, PartitionState, Position
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import FoldResult, PartitionState, Position
 from consumer.errors import BadMessageError
 from consumer.learn import learn
 from schemas import DeadLetterCode, MarketRegime, TradeClosed
@@ -30,7 +31,7 @@ def test_a_trade_moves_the_table_and_the_position() -> None:
     assert isinstance(result, FoldResult)
     assert result.outcome == "win"
     assert state.position == Position(0, 8)
-    row = state.row(ContextKey("default", "BTCUSDT", MarketRegime.TREND_UP))
+    row = state.table.row(ContextKey("default", "BTCUSDT", MarketRegime.TREND_UP))
     assert row["scalp"].ema_reward == 3.5
 
 

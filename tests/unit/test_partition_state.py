@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import (
     FoldResult,
-    FoldSettings,
     PartitionState,
     Position,
     StoredPartition,
@@ -201,7 +201,7 @@ def cells(state: PartitionState) -> dict[oracle.Arm, dict[str, float]]:
             "loss_count": stats.loss_count,
             "total_r": stats.total_r,
         }
-        for context, row in state.rows.items()
+        for context, row in state.table.rows.items()
         for strategy, stats in row.items()
         if stats.count
     }
@@ -282,10 +282,10 @@ def test_every_cell_equals_the_oracles(log: Log) -> None:
     assert found.keys() == table.keys()
     for arm, cell in table.items():
         assert found[arm] == pytest.approx(cell, abs=1e-9)
-    assert {one.decision_id for one in state.open.values()} <= {
+    assert {one.decision_id for one in state.decisions.open.values()} <= {
         one["decision_id"] for one in wanted.answered
     }
-    assert len(state.open) <= log.rules["open_decisions_max"]
+    assert len(state.decisions.open) <= log.rules["open_decisions_max"]
     assert state.position.trades == len(wanted.outcomes)
 
 
@@ -343,13 +343,13 @@ def test_changes_tell_all_that_changed(log: Log) -> None:
     for event in log.events:
         feed(state, [event])
         changes = state.take_changes()
-        for context, strategy in changes.arms:
-            image["arm", context, strategy] = state.rows[context][strategy]
-        for name in changes.decisions:
-            kept = [state.open.get(name), state.closed.get(name)]
+        for context, strategy in changes.table.arms:
+            image["arm", context, strategy] = state.table.rows[context][strategy]
+        for name in changes.decisions.decisions:
+            kept = [state.decisions.open.get(name), state.decisions.closed.get(name)]
             image["decision", name] = kept if any(kept) else None
-        for account, name in changes.decision_ids:
-            image["id", account, name] = state.lone_number(account, name)
+        for account, name in changes.decisions.ids:
+            image["id", account, name] = state.decisions.lone_number(account, name)
         for account, name in changes.trades:
             image["trade", account, name] = state.trades[account].get(name)
 
@@ -364,11 +364,11 @@ def test_changes_tell_all_that_changed(log: Log) -> None:
         wanted |= {
             ("id", account, name): number
             for account, name, number in stored.decision_ids
-            if state.lone_number(account, name) is not None  # else its decision tells it
+            if state.decisions.lone_number(account, name) is not None  # else its decision tells it
         }
         wanted |= {("trade", one.account, one.trade_id): one for one in stored.trades}
         assert {k: v for k, v in image.items() if v is not None} == wanted
-    assert len(state.take_changes()) == 0
+    assert state.pending == 0
 
 
 def test_touching_all_names_all() -> None:
@@ -460,7 +460,7 @@ def test_outcome_is_the_sign_of_the_reward(r: float, outcome: str) -> None:
         "scalp",
         r,
     )
-    assert result.stats == state.row(result.context)["scalp"]
+    assert result.stats == state.table.row(result.context)["scalp"]
     assert result.stats.total_r == r
 
 
@@ -734,7 +734,7 @@ def test_the_oldest_open_decision_goes_when_there_are_too_many() -> None:
 
     open_up(state, "d1", "d2", "d3")
 
-    assert set(state.open) == {"d2", "d3"}
+    assert set(state.decisions.open) == {"d2", "d3"}
     assert code_of(state, "t1", decision_id="d1") is DeadLetterCode.UNKNOWN_DECISION
     assert close(state, "t2", decision_id="d2").outcome == "win"
 
@@ -777,9 +777,9 @@ def test_the_last_decisions_of_an_account_are_known() -> None:
 
     open_up(state, "d1", "d2", "d3")
 
-    known = [state.knows_decision("default", name) for name in ("d1", "d2", "d3", "p1")]
+    known = [state.decisions.knows("default", name) for name in ("d1", "d2", "d3", "p1")]
     assert known == [False, True, True, False]
-    assert state.knows_decision("paper", "p1")
+    assert state.decisions.knows("paper", "p1")
 
 
 def test_a_closed_decision_is_still_known() -> None:
@@ -787,8 +787,8 @@ def test_a_closed_decision_is_still_known() -> None:
     open_up(state, "d1")
     close(state, "t1", decision_id="d1")
 
-    assert state.knows_decision("default", "d1")
-    assert list(state.active) == []
+    assert state.decisions.knows("default", "d1")
+    assert list(state.decisions.active) == []
 
 
 def test_active_decisions_are_the_newest_open_ones() -> None:
@@ -799,7 +799,7 @@ def test_active_decisions_are_the_newest_open_ones() -> None:
 
     close(state, "t1", decision_id="d2")
 
-    assert {one.decision_id for one in state.active} == {"d1", "d3", "d4"}
+    assert {one.decision_id for one in state.decisions.active} == {"d1", "d3", "d4"}
 
 
 def test_reward_unit_risk_divides_by_the_strategys_stop() -> None:
@@ -813,7 +813,7 @@ def test_reward_unit_risk_divides_by_the_strategys_stop() -> None:
 
 
 def test_a_context_without_rewards_is_empty() -> None:
-    assert dict(a_state().row(ContextKey("default", "X", MarketRegime.UNKNOWN))) == {}
+    assert dict(a_state().table.row(ContextKey("default", "X", MarketRegime.UNKNOWN))) == {}
 
 
 @settings(max_examples=60)
@@ -854,7 +854,7 @@ def test_parents_are_the_fold_of_all_their_symbols_rewards(
 
     found = {
         (parent, strategy): stats
-        for parent, row in state.parents.items()
+        for parent, row in state.table.parents.items()
         for strategy, stats in row.items()
     }
     assert found.keys() == sums.keys()
@@ -866,7 +866,9 @@ def test_parents_are_the_fold_of_all_their_symbols_rewards(
         assert found[key].recent_r == pytest.approx(recent, abs=1e-9)
     for symbol, regime, *_ in trades:
         context = ContextKey("default", symbol, regime)
-        assert state.parent_rows(context) == tuple(state.parents[one] for one in context.parents)
+        assert state.table.parent_rows(context) == tuple(
+            state.table.parents[one] for one in context.parents
+        )
 
 
 def test_a_row_that_was_given_away_never_changes() -> None:
@@ -874,14 +876,14 @@ def test_a_row_that_was_given_away_never_changes() -> None:
     state = a_state()
     open_up(state, "d1")
     close(state, "t1", decision_id="d1", realized_r=1.0)
-    (context,) = state.rows
-    given = (state.row(context), *state.parent_rows(context))
+    (context,) = state.table.rows
+    given = (state.table.row(context), *state.table.parent_rows(context))
     before = [dict(row) for row in given]
 
     close(state, "t2", decision_id="d1", realized_r=2.0)
 
     assert [dict(row) for row in given] == before
-    assert state.row(context) != given[0]
+    assert state.table.row(context) != given[0]
 
 
 def test_counters_count_decisions_explorations_and_rewards() -> None:
@@ -954,5 +956,5 @@ def test_a_state_that_is_cleared_holds_nothing() -> None:
     stored = state.stored()
     assert not any((stored.rows, stored.parents, stored.open, stored.closed, stored.trades))
     assert not stored.decision_ids
-    assert not list(state.active)
-    assert not len(state.changes)
+    assert not list(state.decisions.active)
+    assert not state.pending

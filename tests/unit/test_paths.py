@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from consumer.domain.context import ContextKey
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.paper import Calibration
-from consumer.domain.partition_state import FoldResult, FoldSettings, PartitionState
+from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.domain.policies.base import Situation
 from consumer.domain.policies.catalog import make_policy
 from consumer.domain.qtable import ArmStats
@@ -55,7 +56,7 @@ def close(
 
 
 def paper_r(state: PartitionState) -> dict[str, float]:
-    return {name: stats.paper_r for name, stats in state.row(CONTEXT).items()}
+    return {name: stats.paper_r for name, stats in state.table.row(CONTEXT).items()}
 
 
 def partial_r(strategy: str, best_r: float, mark_r: float) -> float:
@@ -81,7 +82,7 @@ def test_every_strategy_learns_from_one_path() -> None:
     assert paper_r(state) == pytest.approx(
         {name: partial_r(name, 3.0, 1.5) for name in STRATEGY_PROFILES}
     )
-    for row in (state.row(CONTEXT), *state.parent_rows(CONTEXT)):
+    for row in (state.table.row(CONTEXT), *state.table.parent_rows(CONTEXT)):
         assert {stats.paper_count for stats in row.values()} == {1}
         assert {name for name, stats in row.items() if stats.count} == {"ultra_aggressive"}
         for stats in row.values():
@@ -95,8 +96,8 @@ def test_what_was_really_earned_is_counted_as_without_a_path() -> None:
         close(with_path, number, exit_price=100.0 + number)
         close(without, number, exit_price=100.0 + number, path=None)
 
-    for name, stats in without.row(CONTEXT).items():
-        found = with_path.row(CONTEXT)[name]
+    for name, stats in without.table.row(CONTEXT).items():
+        found = with_path.table.row(CONTEXT)[name]
         assert (found.count, found.ema_reward, found.total_r) == (
             stats.count,
             stats.ema_reward,
@@ -202,7 +203,7 @@ def test_a_path_of_other_prices_is_refused_and_the_reward_counts() -> None:
     result = close(state, 1, path=[(0, 1e9, 9e8, 9.5e8)], realized_r=1.0)
 
     assert (result.outcome, result.paper) == ("win", 0)
-    assert state.row(CONTEXT)["ultra_aggressive"].count == 1
+    assert state.table.row(CONTEXT)["ultra_aggressive"].count == 1
     assert paper_r(state) == {"ultra_aggressive": 0.0}
 
 

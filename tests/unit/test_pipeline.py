@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.decide import Decider
-from consumer.domain.partition_state import FoldSettings, PartitionState, Position
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState, Position
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector

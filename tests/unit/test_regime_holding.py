@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.decide import Decider, decision_id_of
-from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.regime import Held, RegimeDetector, RegimeResult
 from consumer.settings import Settings
 from schemas import MarketContext, MarketRegime, Signal

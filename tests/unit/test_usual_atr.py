@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from consumer.decide import Decider, Decision
 from consumer.domain.context import ContextKey
-from consumer.domain.partition_state import FoldSettings, PartitionState
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.regime import Held, RegimeDetector, noted
 from consumer.errors import RefusedError
 from consumer.settings import Settings
@@ -183,7 +184,7 @@ def test_without_the_setting_it_is_not_kept() -> None:
     (held,) = state.markets.values()
     assert held == Held(QUIET, START_MS)
     assert codec.encode_held(held) == f"range_low_vol {START_MS}"
-    assert state.row(ContextKey("default", "EURUSD", QUIET)) == {}
+    assert state.table.row(ContextKey("default", "EURUSD", QUIET)) == {}
 
 
 def test_a_table_that_did_not_keep_it_is_refused() -> None:

@@ -1,0 +1,135 @@
+"""The Q-table of one partition: the rows of its contexts, and of their parents."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.open_decision import FoldedTrade
+from consumer.domain.qtable import (
+    NO_REWARDS,
+    NO_ROW,
+    ArmStats,
+    Row,
+    fold_reward,
+    revise_reward,
+    with_paper,
+)
+
+Arms = tuple[ArmStats, ArmStats, ArmStats]
+"""An arm, then the same in both parents of its context, the widest first."""
+
+
+@dataclass(slots=True)
+class ArmChanges:
+    """What was touched since they were last taken; looked up when they are used."""
+
+    arms: set[tuple[ContextKey, str]] = field(default_factory=set)
+    parents: set[tuple[ParentKey, str]] = field(default_factory=set)
+
+
+class ArmTable:
+    """Statistics of all strategies in all contexts; a reward counts in a context and in its parents.
+
+    Args:
+        settings: Of the fold.
+    """
+
+    def __init__(self, settings: FoldSettings) -> None:
+        self._alpha, self._decay = settings.alpha, settings.decay
+        self.rows: dict[ContextKey, Row] = {}
+        self.parents: dict[ParentKey, Row] = {}
+        self.changes = ArmChanges()
+
+    def row(self, context: ContextKey) -> Row:
+        """Give what is known of each arm in a context; empty when nothing is."""
+        return self.rows.get(context, NO_ROW)
+
+    def parent_rows(self, context: ContextKey) -> tuple[Row, Row]:
+        """Give what is known of each arm in a context's parents, the widest first."""
+        widest, regime = context.parents
+        return self.parents.get(widest, NO_ROW), self.parents.get(regime, NO_ROW)
+
+    def arms(self, context: ContextKey, strategy: str) -> Arms:
+        """Give an arm, and the same in both parents."""
+        widest, regime = self.parent_rows(context)
+        return (
+            self.row(context).get(strategy, NO_REWARDS),
+            widest.get(strategy, NO_REWARDS),
+            regime.get(strategy, NO_REWARDS),
+        )
+
+    def learn(self, context: ContextKey, strategy: str, reward: float) -> Arms:
+        """Count a reward [in the table's unit]; give the arms after it."""
+        arm, widest, regime = self.arms(context, strategy)
+        alpha, decay = self._alpha, self._decay
+        arms = (
+            fold_reward(arm, reward, alpha, decay),
+            fold_reward(widest, reward, alpha, decay),
+            fold_reward(regime, reward, alpha, decay),
+        )
+        self._put(context, strategy, arms)
+        return arms
+
+    def revise(self, trade: FoldedTrade, reward: float) -> Arms:
+        """Correct the reward of a trade that was learned; give the arms after it."""
+        revised = partial(
+            revise_reward, old=trade.reward, new=reward, alpha=self._alpha, decay=self._decay
+        )
+        arm, widest, regime = self.arms(trade.context, trade.strategy)
+        of_all, of_regime = trade.parent_ordinals
+        arms = (
+            revised(arm, ordinal=trade.ordinal),
+            revised(widest, ordinal=of_all),
+            revised(regime, ordinal=of_regime),
+        )
+        self._put(trade.context, trade.strategy, arms)
+        return arms
+
+    def learn_on_paper(self, context: ContextKey, rewards: Mapping[str, float]) -> None:
+        """Count what strategies, by id, would have earned [in the table's unit]."""
+        self.rows[context] = with_paper(self.row(context), rewards, self._decay)
+        self.changes.arms.update((context, name) for name in rewards)
+        for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
+            self.parents[parent] = with_paper(row, rewards, self._decay)
+            self.changes.parents.update((parent, name) for name in rewards)
+
+    def _put(self, context: ContextKey, strategy: str, arms: Arms) -> None:
+        arm, *of_parents = arms
+        # a new row each time: what a policy worked out from a row holds as long as the row does
+        self.rows[context] = {**self.row(context), strategy: arm}
+        self.changes.arms.add((context, strategy))
+        for key, stats in zip(context.parents, of_parents, strict=True):
+            self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
+            self.changes.parents.add((key, strategy))
+
+    # The view
+
+    def take_changes(self) -> ArmChanges:
+        """Give what was touched since the last call, and start anew."""
+        taken, self.changes = self.changes, ArmChanges()
+        return taken
+
+    def touch_all(self) -> None:
+        """Count everything as changed."""
+        self.changes = ArmChanges(
+            {(context, strategy) for context, row in self.rows.items() for strategy in row},
+            {(parent, strategy) for parent, row in self.parents.items() for strategy in row},
+        )
+
+    def restore(
+        self,
+        rows: Mapping[ContextKey, Mapping[str, ArmStats]],
+        parents: Mapping[ParentKey, Mapping[str, ArmStats]],
+    ) -> None:
+        """Put stored rows into this empty object."""
+        self.rows = {context: dict(row) for context, row in rows.items()}
+        self.parents = {parent: dict(row) for parent, row in parents.items()}
+        self.changes = ArmChanges()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.rows.clear()
+        self.parents.clear()
+        self.changes = ArmChanges()

@@ -1,0 +1,199 @@
+"""Which decisions are remembered: for their trades, and for repeats of their signals."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
+
+from consumer.domain.fold_settings import FoldSettings
+from consumer.domain.open_decision import OpenDecision
+from consumer.errors import BadMessageError
+from schemas import DeadLetterCode, Side, TradeClosed
+
+
+@dataclass(slots=True)
+class RememberedChanges:
+    """What was touched since they were last taken; looked up when they are used."""
+
+    decisions: set[str] = field(default_factory=set)
+    ids: set[tuple[str, str]] = field(default_factory=set)
+    """Account and id."""
+
+
+class Remembered:
+    """Open and closed decisions of a partition, and the ids of its last ones.
+
+    A decision is forgotten when it is too old, or when there are too many. Its id is known for repeats
+    apart from that: of each account the last ones, as many as `dedupe_window` says.
+
+    Args:
+        settings: Of the fold.
+    """
+
+    def __init__(self, settings: FoldSettings) -> None:
+        self._settings = settings
+        # the order of these is part of the state: oldest first, and what leaves first
+        self.open: dict[str, OpenDecision] = {}
+        self.closed: dict[str, OpenDecision] = {}
+        self.ids: dict[str, dict[str, int]] = {}
+        """By account: id and number of each decision that makes a signal a repeat."""
+        self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
+        self.changes = RememberedChanges()
+
+    def knows(self, account: str, decision_id: str) -> bool:
+        """Tell whether this id is among the last decisions of the account: its signal a repeat."""
+        return decision_id in self.ids.get(account, ())
+
+    def find(self, decision_id: str) -> OpenDecision | None:
+        """Give a decision that is remembered, open or closed."""
+        return self.open.get(decision_id) or self.closed.get(decision_id)
+
+    def admit(self, decision: OpenDecision) -> bool:
+        """Remember a decision, with its number, whose id is not known.
+
+        Returns:
+            Whether it is; not where an earlier record of the same id is remembered still: that one stays.
+        """
+        ids = self.ids.setdefault(decision.account, {})
+        ids[decision.decision_id] = decision.number
+        while len(ids) > self._settings.dedupe_window:
+            oldest = next(iter(ids))
+            del ids[oldest]
+            self.changes.ids.add((decision.account, oldest))
+        known = self.find(decision.decision_id)
+        if known is not None:  # out of the dedupe window, still remembered
+            if not self._is_over(known, decision):
+                self.changes.ids.add((decision.account, decision.decision_id))
+                return False
+            self._forget(known)
+        self._open(decision)
+        while len(self.open) > self._settings.open_decisions_max:
+            self._forget(next(iter(self.open.values())))
+        for group in (self.open, self.closed):
+            while group and self._is_over(first := next(iter(group.values())), decision):
+                self._forget(first)
+        return True
+
+    def close(self, decision: OpenDecision, number: int) -> None:
+        """Take note of the first trade of an open decision, and of its number."""
+        del self.open[decision.decision_id]
+        self._unlist(decision)
+        self.closed[decision.decision_id] = decision.closed(number)
+        self.changes.decisions.add(decision.decision_id)
+        while len(self.closed) > self._settings.open_decisions_max:
+            self._forget(next(iter(self.closed.values())))
+
+    def decision_of(
+        self, trade: TradeClosed, account: str, timestamp_ms: int
+    ) -> OpenDecision | None:
+        """Find the decision of a trade: the one it names, else the newest open one of its symbol and side.
+
+        Raises:
+            BadMessageError: It names a decision of the other side.
+        """
+        if trade.decision_id is None:
+            listed = self._open_by_symbol.get((account, trade.symbol, trade.side), {})
+            newest = next(reversed(listed), None)
+            decision = None if newest is None else self.open[newest]
+        else:
+            decision = self.find(trade.decision_id)
+        if (
+            decision is None
+            or timestamp_ms - decision.timestamp_ms > self._settings.decision_ttl_ms
+            # one of another symbol is known only where both share a partition: never rely on it
+            or (decision.account, decision.symbol) != (account, trade.symbol)
+        ):
+            return None
+        if decision.side is not trade.side:
+            raise BadMessageError(
+                DeadLetterCode.INVALID_MESSAGE,
+                f"side: is {trade.side}, its decision's is {decision.side}",
+            )
+        return decision
+
+    def _is_over(self, old: OpenDecision, newest: OpenDecision) -> bool:
+        return newest.timestamp_ms - old.timestamp_ms > self._settings.decision_ttl_ms
+
+    def _open(self, decision: OpenDecision) -> None:
+        self.open[decision.decision_id] = decision
+        key = (decision.account, decision.symbol, decision.side)
+        self._open_by_symbol.setdefault(key, {})[decision.decision_id] = None
+        self.changes.decisions.add(decision.decision_id)
+
+    def _forget(self, decision: OpenDecision) -> None:
+        if self.open.pop(decision.decision_id, None) is not None:
+            self._unlist(decision)
+        else:
+            del self.closed[decision.decision_id]
+        self.changes.decisions.add(decision.decision_id)
+        if self.knows(decision.account, decision.decision_id):
+            self.changes.ids.add((decision.account, decision.decision_id))
+
+    def _unlist(self, decision: OpenDecision) -> None:
+        key = (decision.account, decision.symbol, decision.side)
+        listed = self._open_by_symbol[key]
+        del listed[decision.decision_id]
+        if not listed:
+            del self._open_by_symbol[key]
+
+    # The view
+
+    def lone_number(self, account: str, decision_id: str) -> int | None:
+        """Give the number of an id that is known for repeats, unless its decision tells it."""
+        number = self.ids[account].get(decision_id)
+        decision = self.find(decision_id)
+        return None if decision is not None and decision.number == number else number
+
+    @property
+    def lone_ids(self) -> list[tuple[str, str, int]]:
+        """Account, id and number of those ids that no remembered decision tells."""
+        return [
+            (account, key, number)
+            for account, keys in self.ids.items()
+            for key, number in keys.items()
+            if self.lone_number(account, key) is not None
+        ]
+
+    @property
+    def active(self) -> Iterable[OpenDecision]:
+        """The newest open decision of each account, symbol and side."""
+        return (self.open[next(reversed(ids))] for ids in self._open_by_symbol.values())
+
+    def take_changes(self) -> RememberedChanges:
+        """Give what was touched since the last call, and start anew."""
+        taken, self.changes = self.changes, RememberedChanges()
+        return taken
+
+    def touch_all(self) -> None:
+        """Count everything as changed."""
+        self.changes = RememberedChanges(
+            {*self.open, *self.closed}, {(account, key) for account, key, _ in self.lone_ids}
+        )
+
+    def restore(
+        self,
+        open_: Iterable[OpenDecision],
+        closed: Iterable[OpenDecision],
+        lone_ids: Sequence[tuple[str, str, int]],
+    ) -> None:
+        """Put stored decisions, in any order, into this empty object."""
+        for decision in sorted(open_, key=attrgetter("number")):
+            self._open(decision)
+        self.closed = {
+            decision.decision_id: decision
+            for decision in sorted(closed, key=attrgetter("closed_number"))
+        }
+        decisions = (*self.open.values(), *self.closed.values())
+        numbers = {(one.account, one.decision_id): one.number for one in decisions}
+        numbers |= {(account, key): number for account, key, number in lone_ids}
+        for (account, key), number in sorted(numbers.items(), key=itemgetter(1)):
+            self.ids.setdefault(account, {})[key] = number
+        for account, ids in self.ids.items():
+            # a decision is remembered longer than its id may be known for repeats
+            self.ids[account] = dict(list(ids.items())[-self._settings.dedupe_window :])
+        self.changes = RememberedChanges()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for kept in (self.open, self.closed, self.ids, self._open_by_symbol):
+            kept.clear()
+        self.changes = RememberedChanges()
