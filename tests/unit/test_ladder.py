@@ -22,26 +22,32 @@ sides = st.sampled_from(Side)
 def ladders() -> st.SearchStrategy[Ladder]:
     """Distances are multiples of 1/8: exact in floating point."""
 
-    def make(steps: tuple[int, ...], one: int, two: int) -> Ladder:
-        stop, first, second, third = (step / 8 for step in steps)
-        low, high = sorted((one, two))
+    def make(drawn: bytes) -> Ladder:
+        stop, first, second, third = ((1 + byte % 24) / 8 for byte in drawn[:4])
+        low, high = sorted(byte % 11 for byte in drawn[4:])
         return Ladder(
             stop,
             (first, first + second, first + second + third),
             (low / 10, (high - low) / 10, (10 - high) / 10),
         )
 
-    steps = st.tuples(*[st.integers(1, 24)] * 4)
-    return st.builds(make, steps, st.integers(0, 10), st.integers(0, 10))
+    return st.binary(min_size=6, max_size=6).map(make)
 
 
 def paths(*, gaps: bool = True) -> st.SearchStrategy[list[Bar]]:
-    """Bars around the entry; without gaps each opens where the last one closed."""
+    """Bars around the entry; without gaps each opens where the last one closed.
 
-    def make(shapes: list[tuple[int, int, int, int]]) -> list[Bar]:
+    They come from bytes, as drawing 80 numbers costs many times what walking does.
+    """
+
+    def make(drawn: bytes) -> list[Bar]:
         made: list[Bar] = []
         last = ENTRY
-        for gap, move, above, below in shapes:
+        gaps_and_moves = [byte % 49 - 24 for byte in drawn[::2]]
+        tails = [byte % 17 for byte in drawn[1::2]]
+        for gap, move, above, below in zip(
+            gaps_and_moves[::2], gaps_and_moves[1::2], tails[::2], tails[1::2], strict=False
+        ):
             opened = last + gap / 8 if gaps and made else last
             last = opened + move / 8
             made.append(
@@ -49,8 +55,7 @@ def paths(*, gaps: bool = True) -> st.SearchStrategy[list[Bar]]:
             )
         return made
 
-    moves, tails = st.integers(-24, 24), st.integers(0, 16)
-    return st.lists(st.tuples(moves, moves, tails, tails), min_size=1, max_size=20).map(make)
+    return st.binary(min_size=4, max_size=80).map(make)
 
 
 def mirrored(path: list[Bar]) -> list[Bar]:
