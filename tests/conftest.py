@@ -33,14 +33,14 @@ _SERVERS = pytest.StashKey[CommonServers]()
 _PLACE = pytest.StashKey[Path]()
 
 SHARED_SERVERS = {
-    "test_access": "secured",
-    "test_secrets": "secured",
     "test_hardening": "own",
     "test_stops": "own",
-    "test_faults": "faults",
-    "test_chaos_smoke": "chaos",
-    "test_redis_faults": "redis",
+    "test_access": "secured",
+    "test_secrets": "secured",
     "test_demo": "demo",
+    "test_chaos_smoke": "chaos",
+    "test_faults": "faults",
+    "test_redis_faults": "redis",
     "test_local_stack": "stack",
     "test_view": "scripts",
 }
