@@ -1,6 +1,9 @@
 """Settings of the test run, and the order of its tests."""
 
+import gc
+import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +14,10 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from tests.support.session import CommonServers
+
+# what is compiled once is kept for the next run, and for the processes that tests start
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # the same examples in every run: a red build is a bug, never bad luck
 settings.register_profile(
@@ -26,20 +33,20 @@ _SERVERS = pytest.StashKey[CommonServers]()
 _PLACE = pytest.StashKey[Path]()
 
 SHARED_SERVERS = {
-    "test_access": "secured",
-    "test_secrets": "secured",
     "test_hardening": "own",
     "test_stops": "own",
-    "test_faults": "faults",
-    "test_chaos_smoke": "chaos",
-    "test_redis_faults": "redis",
+    "test_access": "secured",
+    "test_secrets": "secured",
     "test_demo": "demo",
+    "test_chaos_smoke": "chaos",
+    "test_faults": "faults",
+    "test_redis_faults": "redis",
     "test_local_stack": "stack",
     "test_view": "scripts",
 }
 """Modules with servers or scenarios of their own, by who shares them: one process runs each group, or
 they would be started once a process. The longest first."""
-_LAST = ("simulation", "lab", "deploy", "unit")
+_LAST = ("simulation", "lab", "fuzz", "deploy", "unit")
 """What is short fills the gaps at the end."""
 
 
@@ -86,3 +93,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 + _LAST.index(folder) if folder in _LAST else 0
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and tests, which live as long as the run, out of every later collection."""
+    gc.collect()
+    gc.freeze()

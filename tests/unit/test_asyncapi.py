@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # ships no types
 
 from schemas import DeadLetterCode
 from schemas.asyncapi import asyncapi_document
+from tests.support.json_schema import Draft7Validator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHECK = REPOSITORY / "tests" / "support" / "asyncapi_check.mjs"

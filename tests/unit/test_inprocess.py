@@ -4,8 +4,6 @@ import asyncio
 import json
 import logging
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -37,8 +35,6 @@ from consumer import (
 from consumer.domain.qtable import HALF_LIFE, NO_REWARDS, decay_of, fold_reward
 from consumer.inprocess import integration
 from consumer.store import files
-
-ROOT = Path(__file__).resolve().parents[2]
 
 MARKET = {
     "current_price": 50_000.0,
@@ -105,18 +101,6 @@ rewards = st.tuples(
     st.sampled_from(StrategyID),
     st.floats(-1000.0, 1000.0),
 )
-
-
-def test_importing_loads_no_client() -> None:
-    """A back-test must not need, or wait for, what only the worker uses."""
-    heavy = ("aiokafka", "redis", "orjson", "structlog", "prometheus_client")
-    code = f"import sys, consumer; print([m for m in {heavy} if m in sys.modules])"
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.strip() == "[]"
 
 
 # The selector
@@ -753,24 +737,3 @@ def test_one_that_could_not_be_made_can_be_asked_for_again() -> None:
         get_meta_strategy_integration(epsilon=2.0)
 
     assert get_meta_strategy_integration(epsilon=0.3).get_metrics()["epsilon"] == 0.3
-
-
-# The page
-
-
-def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
-    """In a process of their own, from top to bottom, as a reader would type them."""
-    page = (ROOT / "docs" / "inprocess.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
-
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "data" / "meta_strategy_state.json").exists()

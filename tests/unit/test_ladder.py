@@ -15,33 +15,40 @@ LADDER = Ladder(1.0, (2.0, 3.0, 4.0), (0.4, 0.3, 0.3))
 ENTRY, ATR = 100.0, 2.0  # stop 98, targets 104, 106, 108
 
 
-few = settings(max_examples=50)  # unit tests have seconds in all
+few = settings(max_examples=80)  # unit tests have seconds in all
 sides = st.sampled_from(Side)
 
 
 def ladders() -> st.SearchStrategy[Ladder]:
-    """Distances are multiples of 1/8: exact in floating point."""
+    """Distances are multiples of 1/8: exact in floating point; targets are often near, to be reached."""
 
-    def make(steps: tuple[int, ...], one: int, two: int) -> Ladder:
-        stop, first, second, third = (step / 8 for step in steps)
-        low, high = sorted((one, two))
+    def make(drawn: bytes) -> Ladder:
+        stop = (1 + drawn[0] % 24) / 8
+        first, second, third = ((1 + byte % 24 * (byte // 24) // 10) / 8 for byte in drawn[1:4])
+        low, high = sorted(byte % 11 for byte in drawn[4:])
         return Ladder(
             stop,
             (first, first + second, first + second + third),
             (low / 10, (high - low) / 10, (10 - high) / 10),
         )
 
-    steps = st.tuples(*[st.integers(1, 24)] * 4)
-    return st.builds(make, steps, st.integers(0, 10), st.integers(0, 10))
+    return st.binary(min_size=6, max_size=6).map(make)
 
 
 def paths(*, gaps: bool = True) -> st.SearchStrategy[list[Bar]]:
-    """Bars around the entry; without gaps each opens where the last one closed."""
+    """Bars around the entry; without gaps each opens where the last one closed.
 
-    def make(shapes: list[tuple[int, int, int, int]]) -> list[Bar]:
+    They come from bytes, as drawing 80 numbers costs many times what walking does.
+    """
+
+    def make(drawn: bytes) -> list[Bar]:
         made: list[Bar] = []
         last = ENTRY
-        for gap, move, above, below in shapes:
+        gaps_and_moves = [byte % 49 - 24 for byte in drawn[::2]]
+        tails = [byte % 17 * (byte // 17) // 15 for byte in drawn[1::2]]  # most of them short
+        for gap, move, above, below in zip(
+            gaps_and_moves[::2], gaps_and_moves[1::2], tails[::2], tails[1::2], strict=False
+        ):
             opened = last + gap / 8 if gaps and made else last
             last = opened + move / 8
             made.append(
@@ -49,8 +56,7 @@ def paths(*, gaps: bool = True) -> st.SearchStrategy[list[Bar]]:
             )
         return made
 
-    moves, tails = st.integers(-24, 24), st.integers(0, 16)
-    return st.lists(st.tuples(moves, moves, tails, tails), min_size=1, max_size=20).map(make)
+    return st.binary(min_size=4, max_size=80).map(make)
 
 
 def mirrored(path: list[Bar]) -> list[Bar]:

@@ -1,6 +1,7 @@
 """The policies that lean on parents: honest, the same for the same rows, never out of their limits."""
 
 from collections import Counter
+from functools import cache
 from math import sqrt
 from random import Random
 from typing import Any, get_args
@@ -70,7 +71,9 @@ def situation(own: Row, parents: tuple[Row, Row] = (NO_ROW, NO_ROW), **fields: A
 
 
 rewards = st.floats(-4.0, 12.0)
-tables = st.dictionaries(st.sampled_from(ARMS), st.lists(rewards, max_size=12))
+# a byte is one of 256 rewards: bytes are drawn at once
+some_rewards = st.binary(max_size=12).map(lambda drawn: [byte / 255 * 16.0 - 4.0 for byte in drawn])
+tables = st.dictionaries(st.sampled_from(ARMS), some_rewards)
 
 
 @settings(max_examples=40)
@@ -151,19 +154,25 @@ def test_a_context_without_rewards_has_its_parents_means(*, are_alike: bool) -> 
     assert sorted(ARMS, key=means.__getitem__) == by_width, "shrunk, not turned around"
 
 
+@cache
+def row_of_many() -> Row:
+    """5,000 rewards of each arm, none of them forgotten."""
+    decay = decay_of(1e6)
+    found = {}
+    for number, arm in enumerate(ARMS):
+        stats = NO_REWARDS
+        for value in spread(-0.2 * number, 1.0, 5_000):
+            stats = fold_reward(stats, value, 0.2, decay)
+        found[arm] = stats
+    return found
+
+
 @pytest.mark.parametrize("are_alike", [False, True])
 def test_a_context_with_many_rewards_has_its_own_means(*, are_alike: bool) -> None:
     estimator = Estimator(ladders=LADDERS, half_life=1e6, are_alike=are_alike)
     table = row({arm: spread(0.3 * number, 1.0, 2) for number, arm in enumerate(ARMS)})
-    decay = decay_of(1e6)
-    own = {}
-    for number, arm in enumerate(ARMS):
-        stats = NO_REWARDS
-        for value in spread(-0.2 * number, 1.0, 20_000):
-            stats = fold_reward(stats, value, 0.2, decay)
-        own[arm] = stats
 
-    found = estimator.estimate(situation(own, (table, table)), ARMS[0])
+    found = estimator.estimate(situation(row_of_many(), (table, table)), ARMS[0])
 
     assert found is not None
     assert found.means == pytest.approx([-0.2 * number for number in range(7)], abs=0.02)
@@ -214,15 +223,14 @@ def test_correlations_fall_with_distance() -> None:
 
 
 @settings(max_examples=30)
-@given(
-    st.dictionaries(st.sampled_from(ARMS), st.lists(rewards, min_size=1, max_size=9), min_size=1)
-)
+@given(st.dictionaries(st.sampled_from(ARMS), some_rewards.filter(len), min_size=1))
 def test_order_of_arms_in_a_row_tells_nothing(table: dict[str, list[float]]) -> None:
-    turned = dict(reversed(table.items()))
+    known = row(table)
+    turned = dict(reversed(known.items()))
     for name in NAMES:
         one, other = (
-            policy(name).choose(situation(row(found), (row(found), row(found))), Random(3))
-            for found in (table, turned)
+            policy(name).choose(situation(found, (found, found)), Random(3))
+            for found in (known, turned)
         )
         assert one == other
 
@@ -308,7 +316,7 @@ def test_a_long_life_keeps_no_more_than_some_results() -> None:
     chooser = policy("ucb")
     parent = row({"scalp": [1.0]})
 
-    for number in range(3000):
+    for number in range(1500):
         chooser.choose(situation({"scalp": parent["scalp"]}, (parent, parent)), Random(number))
 
     assert len(chooser._kept._found) <= 1024  # type: ignore[attr-defined]
@@ -325,6 +333,11 @@ SEEN = {
 }
 
 
+@cache
+def row_of_seen() -> Row:
+    return row(SEEN)
+
+
 @pytest.mark.parametrize(
     ("objective", "best"), [("profit", WILD), ("sharpe", CALM), ("drawdown", SKEWED)]
 )
@@ -332,7 +345,7 @@ SEEN = {
 def test_another_objective_has_another_best_strategy(
     name: SharedPolicy, objective: Objective, best: str
 ) -> None:
-    known = row(SEEN)
+    known = row_of_seen()
     asked = situation(known, (known, known), candidates=(CALM, WILD, SKEWED))
 
     choice = policy(name, objective).choose(asked, Random(1))

@@ -14,10 +14,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import (  # type: ignore[import-untyped]  # ships no types
-    Draft202012Validator,
-    FormatChecker,
-)
 from pydantic import ValidationError
 
 from consumer.cli.schemas import schemas as schemas_command
@@ -33,6 +29,7 @@ from schemas import (
 from schemas.export import render_schemas
 from schemas.json_schema import message_schemas
 from tests.support.builders import make_signal, make_trade
+from tests.support.json_schema import Draft202012Validator, FormatChecker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GENERATED = REPOSITORY / "schemas" / "generated"
@@ -46,6 +43,7 @@ MODELS: dict[str, type[Message]] = {
     "candle": Candle,
 }
 SCHEMAS = message_schemas()
+RENDERED = render_schemas()
 GOOD = sorted(EXAMPLES.glob("good/*/*.json"))
 BAD = sorted(EXAMPLES.glob("bad/*/*.json"))
 BAD_OBJECTS = [path for path in BAD if "raw_base64" not in json.loads(path.read_bytes())]
@@ -101,17 +99,17 @@ def _nodes(schema: Any) -> Iterator[tuple[dict[str, Any], str]]:
 # the files
 
 
-@pytest.mark.parametrize("name", sorted(render_schemas()))
+@pytest.mark.parametrize("name", sorted(RENDERED))
 def test_generated_file_is_up_to_date(name: str) -> None:
     path = GENERATED / name
 
     assert path.exists(), f"{name} is {REFRESH}"
-    assert path.read_bytes() == render_schemas()[name], f"{name} is {REFRESH}"
+    assert path.read_bytes() == RENDERED[name], f"{name} is {REFRESH}"
 
 
 def test_nothing_else_lies_among_the_generated_files() -> None:
     """A message that was renamed would leave its old schema behind for others to read."""
-    assert {path.name for path in GENERATED.iterdir()} == set(render_schemas())
+    assert {path.name for path in GENERATED.iterdir()} == set(RENDERED)
 
 
 def test_export_writes_every_file_and_prints_its_path(tmp_path: Path) -> None:
@@ -121,8 +119,8 @@ def test_export_writes_every_file_and_prints_its_path(tmp_path: Path) -> None:
 
     assert result.exit_code == 0, result.output
     printed = [Path(line) for line in result.output.splitlines()]
-    assert printed == [directory / name for name in render_schemas()]
-    assert {path.name: path.read_bytes() for path in printed} == render_schemas()
+    assert printed == [directory / name for name in RENDERED]
+    assert {path.name: path.read_bytes() for path in printed} == RENDERED
 
 
 def test_export_over_a_file_is_wrong_use(tmp_path: Path) -> None:
