@@ -131,7 +131,7 @@ class Network:
             try:
                 result = call.request()
             except KafkaError as refusal:
-                error = refusal
+                error = refusal.with_traceback(None)  # else it and this frame hold each other
             if is_broken:
                 error = Disconnected(f"the answer to {call.what} was lost")
         if self.trace is not None:
