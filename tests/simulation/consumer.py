@@ -76,6 +76,7 @@ class FakeConsumer(Client):
             if self._is_calling:  # the listener is let finish
                 await asyncio.wait({self._membership})
             self._membership.cancel()
+            self._listener = None  # else the ended session lives as long as this task's error
             member_id = self._member_id
             self.cluster.suspect(self.process)
             if self._generation > 0:

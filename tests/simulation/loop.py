@@ -47,10 +47,7 @@ class Process:
 class Handle:
     """What lets a callback never run."""
 
-    __slots__ = ("is_cancelled",)
-
-    def __init__(self) -> None:
-        self.is_cancelled = False
+    is_cancelled = False
 
     def cancel(self) -> None:
         """Let it never run."""
@@ -177,10 +174,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         asyncio.events._set_running_loop(self)  # what run_forever does, too
         try:
             # the original asks the system each time whether it is still in the same process
-            with mock.patch.object(asyncio.events, "get_running_loop", lambda: self):
+            with mock.patch.object(asyncio.events, "get_running_loop", self._running):
                 self._run()
         finally:
             asyncio.events._set_running_loop(None)
+
+    def _running(self) -> "SimLoop":
+        return self
 
     def _run(self) -> None:
         ready, timers = self._ready, self._timers
@@ -194,7 +194,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             when, _, handle, callback, args, context, process = due
             if handle is not None and handle.is_cancelled:
                 continue
-            if when > self._now_s:
+            if when > self._now_s:  # noqa: PLR1730  # a call for each step
                 self._now_s = when
             if process is not None:
                 if process.is_dead:
