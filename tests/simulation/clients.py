@@ -31,9 +31,13 @@ class Client:
         self._options = options
         self._is_stopped = False
 
-    def ask(self, what: str, request: Callable[[], Any], **kind: bool) -> "asyncio.Future[Any]":
+    def ask(
+        self, what: str, request: Callable[[], Any], *, ends: bool = False, is_read: bool = False
+    ) -> "asyncio.Future[Any]":
         """Ask until there is an answer, as the client does."""
-        return self.cluster.network.call(self.process, what, request, retries=True, **kind)
+        return self.cluster.network.call(
+            self.process, what, request, retries=True, ends=ends, is_read=is_read
+        )
 
     async def bootstrap(self) -> None:
         if self.cluster.network.is_away:

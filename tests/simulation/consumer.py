@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -76,6 +76,7 @@ class FakeConsumer(Client):
             if self._is_calling:  # the listener is let finish
                 await asyncio.wait({self._membership})
             self._membership.cancel()
+            self._listener = None  # else the ended session lives as long as this task's error
             member_id = self._member_id
             self.cluster.suspect(self.process)
             if self._generation > 0:
@@ -290,36 +291,45 @@ class FakeConsumer(Client):
         Without any it answers when the position moved (markers, aborted records), else not at all:
         who asked would only ask again.
         """
+        logs = self.cluster.broker.logs
         while True:
             self._changed = self.cluster.loop.create_future()
-            for name in partitions or tuple(self._positions or ()):
-                self.cluster.broker.logs[name].on_readable[self] = self._wake
             names = partitions or tuple(self._positions or ())
-            if any(self._readable(name) is not None for name in names):
-                found: dict[TopicPartition, list[ConsumerRecord]] = {}
-                await self.ask("fetch", nothing, is_read=True)
-                moved = False
-                for name in partitions or tuple(self._positions or ()):
-                    position = self._readable(name)
-                    if position is None:
-                        continue
-                    records, after = self.cluster.broker.logs[name].read(
-                        position, max_records, committed=self._committed_only
-                    )
-                    assert self._positions is not None
-                    self._positions[name], moved = after, True
-                    if records:
-                        found[name] = records
-                if moved:
-                    return found
+            wake = self._wake
+            for name in names:
+                logs[name].on_readable[self] = wake
+            if not self._can_read(names):
+                await self._changed
                 continue
-            await self._changed
+            await self.ask("fetch", nothing, is_read=True)
+            found: dict[TopicPartition, list[ConsumerRecord]] = {}
+            moved = False
+            for name in partitions or tuple(self._positions or ()):
+                if not self._can_read((name,)):
+                    continue
+                assert self._positions is not None
+                position = self._positions[name]
+                assert position is not None
+                records, self._positions[name] = logs[name].read(
+                    position, max_records, committed=self._committed_only
+                )
+                moved = True
+                if records:
+                    found[name] = records
+            if moved:
+                return found
 
-    def _readable(self, name: TopicPartition) -> int | None:
-        """Give the position of a log that has more to read now."""
-        if self._positions is None or name in self._paused:
-            return None
-        position = self._positions.get(name)
-        log = self.cluster.broker.logs[name]
-        end = log.last_stable_offset if self._committed_only else log.end
-        return position if position is not None and position < end else None
+    def _can_read(self, names: Iterable[TopicPartition]) -> bool:
+        """Tell whether one of the logs has more to read now."""
+        positions = self._positions
+        if positions is None:
+            return False
+        logs, paused = self.cluster.broker.logs, self._paused
+        for name in names:
+            position = positions.get(name)
+            if position is None or name in paused:
+                continue
+            log = logs[name]
+            if position < (log.last_stable_offset if self._committed_only else log.end):
+                return True
+        return False

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextvars
-import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
 from typing import Any
+from unittest import mock
 
 _PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("process", default=None)
 
@@ -33,7 +34,7 @@ class Process:
         self.trip_at = 0
         """At which step `on_trip` is called; 0: never."""
         self.on_trip: Callable[[], None] | None = None
-        self.held: list[Handle] = []
+        self.held: list[_Due] = []
         """What would have run while it stood still."""
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -44,31 +45,32 @@ class Process:
 
 
 class Handle:
-    """A callback that is due, or will be."""
+    """What lets a callback never run."""
 
-    __slots__ = ("args", "callback", "context", "process", "when")
-
-    def __init__(
-        self,
-        callback: Callable[..., Any] | None,
-        args: tuple[Any, ...],
-        context: contextvars.Context | None,
-        process: Process | None,
-        when: float,
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.process = process
-        self.when = when
+    is_cancelled = False
 
     def cancel(self) -> None:
         """Let it never run."""
-        self.callback = None
+        self.is_cancelled = True
 
     def cancelled(self) -> bool:
         """Tell whether it was cancelled."""
-        return self.callback is None
+        return self.is_cancelled
+
+
+_Due = tuple[
+    float,
+    int,
+    Handle | None,
+    Callable[..., Any],
+    tuple[Any, ...],
+    contextvars.Context | None,
+    Process | None,
+]
+"""When it is due, its place among those that are due then, and what runs where.
+
+A plain tuple without a handle where nobody can cancel it: a schedule makes a thousand of them.
+"""
 
 
 class SimLoop(asyncio.AbstractEventLoop):
@@ -79,11 +81,10 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self._now_s = 0.0
-        self._ready: deque[Handle] = deque()
-        self._timers: list[tuple[float, int, Handle]] = []
+        self._ready: deque[_Due] = deque()
+        self._timers: list[_Due] = []
         self._order = 0
         self.processes: list[Process] = []
-        self.steps = 0
         self.is_over = False
 
     # What asyncio asks of a loop
@@ -91,8 +92,8 @@ class SimLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now_s
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug: Any = staticmethod(bool)
+    """False; asked with each future and each task, and this takes no step of the interpreter."""
 
     def is_running(self) -> bool:
         return True
@@ -119,9 +120,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Any:
-        process = _PROCESS.get() if context is None else context.get(_PROCESS)
-        handle = Handle(callback, args, context, process, self._now_s)
-        self._ready.append(handle)
+        if context is not None:  # tasks and futures, which never cancel it
+            self._ready.append((0.0, 0, None, callback, args, context, context.get(_PROCESS)))
+            return None
+        handle = Handle()
+        self._ready.append((0.0, 0, handle, callback, args, None, _PROCESS.get()))
         return handle
 
     def call_later(
@@ -141,24 +144,22 @@ class SimLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
     ) -> Any:
         process = _PROCESS.get() if context is None else context.get(_PROCESS)
-        return self._at(when, Handle(callback, args, context, process, when))
-
-    def _at(self, when: float, handle: Handle) -> Handle:
-        self._order += 1
-        heapq.heappush(self._timers, (when, self._order, handle))
+        self._order = order = self._order + 1
+        handle = Handle()
+        heappush(self._timers, (when, order, handle, callback, args, context, process))
         return handle
 
     # What the simulation asks of it
 
-    def outside(self, delay: float, callback: Callable[..., Any], *args: Any) -> Handle:
+    def outside(self, delay: float, callback: Callable[..., Any], *args: Any) -> None:
         """Call later, of no process: what happens in the network and in the servers."""
-        when = self._now_s + delay
-        return self._at(when, Handle(callback, args, None, None, when))
+        self._order = order = self._order + 1
+        heappush(self._timers, (self._now_s + delay, order, None, callback, args, None, None))
 
-    def inside(self, process: Process, delay: float, callback: Callable[..., Any]) -> Handle:
+    def inside(self, process: Process, delay: float, callback: Callable[..., Any]) -> None:
         """Call later, in a process: never when it is dead, not before it goes on when paused."""
-        when = self._now_s + delay
-        return self._at(when, Handle(callback, (), None, process, when))
+        self._order = order = self._order + 1
+        heappush(self._timers, (self._now_s + delay, order, None, callback, (), None, process))
 
     def spawn(self, process: Process, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a process's first task."""
@@ -171,46 +172,51 @@ class SimLoop(asyncio.AbstractEventLoop):
     def run(self) -> None:
         """Run until `is_over` is set, or nothing is left to do."""
         asyncio.events._set_running_loop(self)  # what run_forever does, too
-        ready, timers, step = self._ready, self._timers, self._step
         try:
-            while not self.is_over:
-                if not ready:
-                    if not timers:
-                        return
-                    when, _, handle = heapq.heappop(timers)
-                    if handle.callback is None:
-                        continue
-                    self._now_s = max(self._now_s, when)
-                    step(handle)
-                while ready and not self.is_over:
-                    step(ready.popleft())
+            # the original asks the system each time whether it is still in the same process
+            with mock.patch.object(asyncio.events, "get_running_loop", self._running):
+                self._run()
         finally:
             asyncio.events._set_running_loop(None)
 
-    def _step(self, handle: Handle) -> None:
-        callback, process = handle.callback, handle.process
-        if callback is None:
-            return
-        if process is not None:
-            if process.is_dead:
+    def _running(self) -> "SimLoop":
+        return self
+
+    def _run(self) -> None:
+        ready, timers = self._ready, self._timers
+        while not self.is_over:
+            if ready:
+                due = ready.popleft()
+            elif timers:
+                due = heappop(timers)
+            else:
                 return
-            if process.is_paused:
-                process.held.append(handle)
-                return
-            process.steps += 1
-            if process.steps == process.trip_at and process.on_trip is not None:
-                self._ready.appendleft(handle)
-                process.on_trip()
-                return
-        self.steps += 1
-        if handle.context is None:
-            token = _PROCESS.set(process)
-            try:
-                callback(*handle.args)
-            finally:
-                _PROCESS.reset(token)
-        else:
-            handle.context.run(callback, *handle.args)
+            when, _, handle, callback, args, context, process = due
+            if handle is not None and handle.is_cancelled:
+                continue
+            if when > self._now_s:  # noqa: PLR1730  # a call for each step
+                self._now_s = when
+            if process is not None:
+                if process.is_dead:
+                    continue
+                if process.is_paused:
+                    process.held.append(due)
+                    continue
+                process.steps += 1
+                if process.steps == process.trip_at and process.on_trip is not None:
+                    ready.appendleft(due)
+                    process.on_trip()
+                    continue
+            if context is not None:
+                context.run(callback, *args)
+            elif process is None:
+                callback(*args)
+            else:
+                token = _PROCESS.set(process)
+                try:
+                    callback(*args)
+                finally:
+                    _PROCESS.reset(token)
 
     def end(self) -> None:
         """Let `run` return after this step."""

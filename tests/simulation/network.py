@@ -31,6 +31,9 @@ class Disconnected(KafkaConnectionError):  # type: ignore[misc]  # noqa: N818
     """The connection broke: whether the request took effect is not known."""
 
 
+_ASKED_AGAIN = (Disconnected, ConcurrentTransactions)
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     process: Process
@@ -131,12 +134,12 @@ class Network:
             try:
                 result = call.request()
             except KafkaError as refusal:
-                error = refusal
+                error = refusal.with_traceback(None)  # else it and this frame hold each other
             if is_broken:
                 error = Disconnected(f"the answer to {call.what} was lost")
         if self.trace is not None:
             self.trace(f"{process.name}: {call.what} -> {error or result!r}")
-        if call.retries and isinstance(error, Disconnected | ConcurrentTransactions):
+        if error is not None and call.retries and isinstance(error, _ASKED_AGAIN):
             wait_s = _RETRY_S if is_broken else _COMMIT_WAIT_S
             self.loop.inside(process, wait_s, functools.partial(self._again, call))
         elif call.is_read and not is_broken:

@@ -64,9 +64,9 @@ class FakeProducer(Client):
         self._name = transactional_id[-6:]
 
     def _request(
-        self, what: str, request: Callable[[], Any], **kind: bool
+        self, what: str, request: Callable[[], Any], *, ends: bool = False
     ) -> "asyncio.Future[Any]":
-        return self.ask(f"{what} {self._name}", request, **kind)
+        return self.ask(f"{what} {self._name}", request, ends=ends)
 
     async def start(self) -> None:
         """Get a producer id, which shuts out whoever had it before."""

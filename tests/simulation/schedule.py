@@ -134,6 +134,13 @@ class World:
             raise ViolationError(self.problem)
         check_outputs(self.cluster.broker, self.store.view, self.partitions, self.inputs)
 
+    def fall_apart(self) -> None:
+        """Let go of all that holds each other, so that little of it is left to the collector."""
+        broker = self.cluster.broker
+        held = [*broker.logs.values(), broker, self.cluster, self.faults, self.store, self.watch]
+        for thing in (*held, self):
+            vars(thing).clear()
+
     # The quiet end
 
     def _look(self) -> None:
@@ -195,10 +202,12 @@ def run_seed(seed: int, trace: Callable[[float, str], None] | None = None) -> No
     Raises:
         FoundError: It showed what must never be.
     """
+    world = World(seed, trace)
     try:
-        World(seed, trace).run()
+        world.run()
     except ViolationError as error:
         raise FoundError(f"seed {seed}: {error}") from error
     finally:
+        world.fall_apart()
         if seed % _COLLECT_EVERY == 0:
             gc.collect()

@@ -1,7 +1,8 @@
 """The view in memory behind the simulated network: it can be away, lose replies and lose writes."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from consumer.domain.partition_state import Position, StoredPartition
 from consumer.errors import TransientError
@@ -53,44 +54,59 @@ class Store:
             self.rewriters.clear()
             self.view.partitions = dict(self._past[-min(steps, len(self._past))])
 
-    async def ask(
+    def ask(
         self, process: Process, what: str, request: Callable[[], Any], *, is_read: bool = False
-    ) -> Any:
-        """Send a command; raises TransientError when no answer comes, whatever became of it."""
+    ) -> "asyncio.Future[Any]":
+        """Send a command; TransientError when no answer comes, whatever became of it."""
+        loop = self._cluster.loop
+        future = loop.create_future()
+        command = _Command(process, what, request, is_read, future)
+        loop.outside(self._cluster.network.delay_s(), self._arrive, command)
+        return future
+
+    def _arrive(self, command: "_Command", *, is_late: bool = False) -> None:
+        process, what, request, is_read, future = command
         cluster = self._cluster
-        future = cluster.loop.create_future()
+        if process.is_isolated or self.is_away:
+            cluster.loop.outside(_TIMEOUT_S, _fail, future)
+            return
+        if self.is_bad and cluster.random() < _BROKEN_IN_A_BAD_HOUR:
+            if not is_late:  # it may still come, long after its sender gave up
+                if cluster.random() < 0.5:
+                    delay_s = _TIMEOUT_S + cluster.random() * LATE_S
+                    cluster.loop.outside(delay_s, self._arrive_late, command)
+                elif cluster.random() < 0.5:
+                    request()
+                cluster.loop.outside(_TIMEOUT_S, _fail, future)
+            return
+        result = request()
+        if cluster.network.trace is not None:
+            cluster.network.trace(f"{process.name}: view {what} -> {result!r:.60}")
+        if is_read:
+            _answer(future, result)
+        elif not is_late:
+            cluster.loop.outside(cluster.network.delay_s(), _answer, future, result)
 
-        def arrive(*, is_late: bool = False) -> None:
-            if process.is_isolated or self.is_away:
-                cluster.loop.outside(_TIMEOUT_S, fail)
-                return
-            if self.is_bad and cluster.random() < _BROKEN_IN_A_BAD_HOUR:
-                if not is_late:  # it may still come, long after its sender gave up
-                    if cluster.random() < 0.5:
-                        delay_s = _TIMEOUT_S + cluster.random() * LATE_S
-                        cluster.loop.outside(delay_s, lambda: arrive(is_late=True))
-                    elif cluster.random() < 0.5:
-                        request()
-                    cluster.loop.outside(_TIMEOUT_S, fail)
-                return
-            result = request()
-            if cluster.network.trace is not None:
-                cluster.network.trace(f"{process.name}: view {what} -> {result!r:.60}")
-            if is_read:
-                answer(result)
-            elif not is_late:
-                cluster.loop.outside(cluster.network.delay_s(), answer, result)
+    def _arrive_late(self, command: "_Command") -> None:
+        self._arrive(command, is_late=True)
 
-        def answer(result: Any) -> None:
-            if not future.done():
-                future.set_result(result)
 
-        def fail() -> None:
-            if not future.done():
-                future.set_exception(TransientError("the view does not answer"))
+class _Command(NamedTuple):
+    process: Process
+    what: str
+    request: Callable[[], Any]
+    is_read: bool
+    future: "asyncio.Future[Any]"
 
-        cluster.loop.outside(cluster.network.delay_s(), arrive)
-        return await future
+
+def _answer(future: "asyncio.Future[Any]", result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: "asyncio.Future[Any]") -> None:
+    if not future.done():
+        future.set_exception(TransientError("the view does not answer"))
 
 
 class SimulatedView:

@@ -15,6 +15,7 @@ from unittest import mock
 from consumer import app, serving
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decider
+from consumer.domain.partition_state import FoldSettings
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings
@@ -63,11 +64,16 @@ def _decider() -> Decider:
     return _settings("").decider
 
 
+@cache
+def _fold(candles_topic: str) -> FoldSettings:
+    return _settings(candles_topic).fold
+
+
 class _Clocks:
     """The module `time`, as the worker uses it."""
 
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return Cluster.current.loop.time()
 
     perf_counter = monotonic
 
@@ -126,12 +132,14 @@ def simulated_clients() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module, name, fake in places:
             stack.enter_context(mock.patch.object(module, name, fake))
+        # each task enters itself in this set, and nobody looks at it
+        stack.enter_context(mock.patch.object(asyncio.tasks._all_tasks, "add", _unheard))
         stack.enter_context(_broken_off())
         yield
 
 
 def _unheard(_: object) -> None:
-    """Say nothing about a coroutine that could not end as it wanted."""
+    """Take note of nothing: of a task, of a coroutine that could not end as it wanted."""
 
 
 @contextlib.contextmanager
@@ -226,7 +234,7 @@ class SimulatedWorker(app.Worker):
                 dead_letters=DEAD_LETTERS,
                 candles=candles_topic,
             ),
-            fold=settings.fold,
+            fold=_fold(candles_topic),
             pipeline=Pipeline(_decider()),
             ends=LogReader(self._settings.connection, ()),
             view=SimulatedView(store, self.process),

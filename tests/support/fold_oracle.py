@@ -4,13 +4,14 @@ Reads nothing but the records of `strategy-decisions` and `trade-closed`, and im
 product: what it gives is compared with Redis to the last bit.
 """
 
-import json
 import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from aiokafka.structs import ConsumerRecord
 
 from tests.support.path_oracle import paper_r
@@ -143,15 +144,14 @@ class Partition:
     revised: set[str] = field(default_factory=set)
     """Arms whose sums were corrected: equal but for the last bits."""
 
-    def admit(self, record: ConsumerRecord) -> None:
+    def admit(self, content: dict[str, Any], timestamp_ms: int) -> None:
         """Remember a decision; the first record of an id wins."""
-        content = json.loads(record.value)
-        self.remembered.setdefault(content["decision_id"], _Decision(content, record.timestamp))
+        self.remembered.setdefault(content["decision_id"], _Decision(content, timestamp_ms))
 
     def learn(self, record: ConsumerRecord) -> None:
         """Fold one closed trade."""
         try:
-            trade = json.loads(record.value or b"")
+            trade = orjson.loads(record.value or b"")
             assert trade["schema_version"] == 1
             assert record.key == trade["symbol"].encode()
         except (ValueError, TypeError, KeyError, AssertionError):
@@ -317,14 +317,14 @@ def fold(
     for number, (decided, traded) in logs.items():
         state = found[number] = Partition(**settings)
         # a trade at offset t sees exactly the decisions with table_offset <= t
-        seen_from = [json.loads(record.value)["table_offset"] for record in decided]
+        said = [(orjson.loads(record.value), record.timestamp) for record in decided]
         at = 0
-        for upto, record in sorted(zip(seen_from, decided, strict=True), key=lambda pair: pair[0]):
-            while at < len(traded) and traded[at].offset < upto:
+        for content, timestamp_ms in sorted(said, key=lambda pair: pair[0]["table_offset"]):
+            while at < len(traded) and traded[at].offset < content["table_offset"]:
                 state.learn(traded[at])
                 at += 1
-            watch(json.loads(record.value), state)
-            state.admit(record)
+            watch(content, state)
+            state.admit(content, timestamp_ms)
         for record in traded[at:]:
             state.learn(record)
     return found
@@ -372,6 +372,7 @@ def assert_table(
 # --- Decisions
 
 
+@lru_cache(maxsize=1024)  # asked for the same few again and again
 def decision_id(account: str, signal_id: str) -> str:
     """Give the id that the contract gives a signal's decision."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"meta-strategy:{account}:{signal_id}"))
@@ -471,5 +472,5 @@ def by_source(
 ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """Give each decision with the place of its signal."""
     for record in decisions:
-        decision = json.loads(record.value)
+        decision = orjson.loads(record.value)
         yield (decision["source"]["partition"], decision["source"]["offset"]), decision
