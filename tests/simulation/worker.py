@@ -15,7 +15,7 @@ from unittest import mock
 from consumer import app, serving
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decider
-from consumer.domain.partition_state import FoldSettings
+from consumer.domain.fold_settings import FoldSettings
 from consumer.pipeline import Pipeline
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings
