@@ -27,7 +27,7 @@ def learn(
         try:
             result = state.fold_trade(trade, timestamp_ms)
         except BadMessageError as error:
-            result = error
+            result = error.with_traceback(None)
     decisions, _, candles = state.position
     state.position = Position(decisions, offset + 1, candles)
     return result

@@ -43,7 +43,8 @@ def _or_why_not(decode: Callable[[Record], M]) -> Callable[[Record], M | BadMess
         try:
             return decode(record)
         except BadMessageError as error:
-            return error
+            # its frames hold the record and itself: a circle that only the collector would end
+            return error.with_traceback(None)
 
     return decoded
 
@@ -149,7 +150,7 @@ class Pipeline:
         try:
             decision = self._decider.decide(signal, state, now_ms=now_ms, degraded=degraded)
         except BadMessageError as error:
-            return error
+            return error.with_traceback(None)
         if decision is not None:
             state.answer(record.offset)
         return decision

@@ -4,6 +4,7 @@ Reads nothing but the records of `strategy-decisions` and `trade-closed`, and im
 product: what it gives is compared with Redis to the last bit.
 """
 
+import json
 import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import orjson
 from aiokafka.structs import ConsumerRecord
 
 from tests.support.path_oracle import paper_r
@@ -151,7 +151,7 @@ class Partition:
     def learn(self, record: ConsumerRecord) -> None:
         """Fold one closed trade."""
         try:
-            trade = orjson.loads(record.value or b"")
+            trade = json.loads(record.value or b"")
             assert trade["schema_version"] == 1
             assert record.key == trade["symbol"].encode()
         except (ValueError, TypeError, KeyError, AssertionError):
@@ -317,7 +317,7 @@ def fold(
     for number, (decided, traded) in logs.items():
         state = found[number] = Partition(**settings)
         # a trade at offset t sees exactly the decisions with table_offset <= t
-        said = [(orjson.loads(record.value), record.timestamp) for record in decided]
+        said = [(json.loads(record.value), record.timestamp) for record in decided]
         at = 0
         for content, timestamp_ms in sorted(said, key=lambda pair: pair[0]["table_offset"]):
             while at < len(traded) and traded[at].offset < content["table_offset"]:
@@ -472,5 +472,5 @@ def by_source(
 ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """Give each decision with the place of its signal."""
     for record in decisions:
-        decision = orjson.loads(record.value)
+        decision = json.loads(record.value)
         yield (decision["source"]["partition"], decision["source"]["offset"]), decision
