@@ -35,6 +35,11 @@ All runs were made on one machine with brokers, Redis, workers and harness on th
 that machine and of what else ran on it. The session timeout is 6 s.
 """
 
+_OF_MEMORY = """\
+What a worker remembers is full after some minutes; from then on its memory goes with how many partitions
+it has at the time, and with how many signals wait: the slope is one of these ups and downs.
+"""
+
 
 def write(path: Path) -> list[str]:
     """Write the page; give the kinds that have no result."""
@@ -107,8 +112,11 @@ def _own(result: Mapping[str, Any]) -> list[str]:
                     f"{result['rss_end_mib']:.0f} MiB at the end, slope "
                     f"{result['rss_slope_mib_per_h']:+.1f} MiB an hour. Furthest behind: "
                     f"{result['behind_most']:,} signals.\n"
-                )
+                ),
+                _OF_MEMORY,
             ]
+        case "storm":
+            return [f"It took {result['took_s']:,.0f} s.\n"]
         case "stops":
             lines = [
                 f"{result['in_time']} of {result['count']} within 10 s.\n",
@@ -131,4 +139,4 @@ def _own(result: Mapping[str, Any]) -> list[str]:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items())) or "none"
