@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from consumer.store.client import heeding_cancel
+from consumer.errors import TransientError
+from consumer.store.client import asking, heeding_cancel
 from schemas import MarketRegime
 
 if TYPE_CHECKING:
@@ -89,11 +88,11 @@ class TableReader:
         folded = {}
         for partition in partitions:
             try:
-                with heeding_cancel():
+                with asking():
                     value = await self._client.hget(
                         f"{self._prefix}:{{{partition}}}:watermark", "trades"
                     )
-            except (RedisConnectionError, RedisTimeoutError):
+            except TransientError:
                 value = None
             folded[partition] = int(value or 0)
         return folded

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -21,7 +22,9 @@ ANSWER_TIMEOUT_S = 0.5
 BULK_TIMEOUT_S = 15.0
 """Longest wait for a whole partition: tens of megabytes at the worst."""
 REDIS_ERRORS = (RedisError, RedisClusterException)
-"""All that the clients raise: what a cluster's client says when no node answers is no RedisError."""
+"""What the clients raise: what a cluster's client says when no node answers is no RedisError."""
+_OF_CLOSED = (AttributeError, TypeError, RuntimeError)
+_CONNECTION = "redis.asyncio.connection"
 
 
 def connect(url: str, *, cluster: bool, timeout_s: float = ANSWER_TIMEOUT_S) -> RedisClient:
@@ -41,8 +44,30 @@ def connect(url: str, *, cluster: bool, timeout_s: float = ANSWER_TIMEOUT_S) -> 
 
 
 @contextmanager
+def asking() -> Iterator[None]:
+    """Ask Redis in this.
+
+    Raises:
+        TransientError: It does not do what it was asked, or does not answer.
+    """
+    try:
+        with heeding_cancel():
+            yield
+    except REDIS_ERRORS as error:
+        raise _translated(error) from error
+    except _OF_CLOSED as error:
+        # a server that goes, or the cluster's client that looks for another one, closes the connection
+        # that this task is about to write to: the client touches what is no longer there, and what
+        # comes of it depends on loop and Python (redis-py issue 4287, not mended in 8.1.0)
+        frames = (frame for frame, _ in walk_tb(error.__traceback__))
+        if not any(frame.f_globals.get("__name__") == _CONNECTION for frame in frames):
+            raise
+        raise TransientError(f"Redis does not answer: connection closed ({error})") from error
+
+
+@contextmanager
 def heeding_cancel() -> Iterator[None]:
-    """Send commands in this: a cancel that reaches the task meanwhile ends it, as everywhere else.
+    """Let a cancel that reaches the task while it sends commands end it, as everywhere else.
 
     The client sends under `asyncio.wait_for`, which loses a cancel that comes as the sending ends
     (Python before 3.12): the command is answered, and the task that was to end goes on for good.
@@ -61,7 +86,7 @@ def describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def translated(error: Exception) -> TransientError:
+def _translated(error: Exception) -> TransientError:
     """Say that Redis does not do what it was asked; see REDIS_ERRORS."""
     if isinstance(error, RedisConnectionError | RedisTimeoutError):
         return TransientError(f"Redis does not answer: {describe(error)}")

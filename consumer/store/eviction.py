@@ -2,7 +2,8 @@
 
 from typing import cast
 
-from consumer.store.client import REDIS_ERRORS, RedisClient
+from consumer.errors import TransientError
+from consumer.store.client import RedisClient, asking
 
 
 async def eviction_problem(client: RedisClient) -> tuple[bool, str]:
@@ -12,8 +13,9 @@ async def eviction_problem(client: RedisClient) -> tuple[bool, str]:
         Whether it is surely wrong, and what to say; the text is empty when all is well.
     """
     try:
-        answer = await client.config_get("maxmemory-policy")
-    except REDIS_ERRORS as error:
+        with asking():
+            answer = await client.config_get("maxmemory-policy")
+    except TransientError as error:
         return False, f"maxmemory-policy cannot be read ({error}): make sure it is noeviction"
     policy = cast("dict[str, str]", answer).get("maxmemory-policy")
     if policy == "noeviction":

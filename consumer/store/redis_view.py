@@ -17,7 +17,7 @@ from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
 from consumer.ports import WriteAnswer
 from consumer.store import codec
-from consumer.store.client import REDIS_ERRORS, RedisClient, heeding_cancel, translated
+from consumer.store.client import RedisClient, asking
 from consumer.store.keys import PartitionKeys, context_name
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
@@ -157,10 +157,8 @@ class RedisView:
     def _round_trip(self) -> Iterator[None]:
         started = perf_counter()
         try:
-            with heeding_cancel():
+            with asking():
                 yield
-        except REDIS_ERRORS as error:
-            raise translated(error) from error
         finally:
             self._observe(perf_counter() - started)
 

@@ -8,9 +8,8 @@ from consumer.domain.context import ContextKey
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import Totals
 from consumer.domain.qtable import ArmStats
-from consumer.errors import TransientError
 from consumer.store import codec
-from consumer.store.client import REDIS_ERRORS, RedisClient
+from consumer.store.client import RedisClient, asking
 from consumer.store.keys import PartitionKeys
 from consumer.store.raw import decode_totals
 
@@ -51,7 +50,7 @@ class TableReader:
         rows: dict[ContextKey, Mapping[str, ArmStats]] = {}
         totals: list[Totals] = []
         open_decisions = followed = 0
-        try:
+        with asking():
             for keys in self._keys:
                 counters = await self._all(keys.totals)
                 totals.append(decode_totals(counters))
@@ -69,8 +68,6 @@ class TableReader:
                         pipeline.hgetall(keys.row(context))
                     found = await pipeline.execute()
                     rows |= {c: codec.decode_row(f) for c, f in zip(part, found, strict=True)}
-        except REDIS_ERRORS as error:
-            raise TransientError(f"Redis does not answer: {error}") from error
         return Table(rows, totals, open_decisions, followed)
 
     async def _all(self, key: str) -> dict[str, str]:
@@ -84,7 +81,7 @@ class TableReader:
             TransientError: Redis does not answer.
         """
         found: list[OpenDecision] = []
-        try:
+        with asking():
             for keys in self._keys:
                 part: list[OpenDecision] = []
                 async for decision_id, text in self._client.hscan_iter(keys.decisions, count=1_000):
@@ -93,8 +90,6 @@ class TableReader:
                         part.append(decision)
                 part.sort(key=lambda d: d.timestamp_ms, reverse=True)
                 found += part[:limit]
-        except REDIS_ERRORS as error:
-            raise TransientError(f"Redis does not answer: {error}") from error
         found.sort(key=lambda d: d.timestamp_ms, reverse=True)
         return found[:limit]
 
