@@ -42,6 +42,9 @@ _MAX_ENVELOPE_BYTES = 880_000
 """Room for key and headers of a dead letter: with 64 KiB of value it fits the broker's usual limit
 of 1 MiB a record, and a record that cannot be sent would stop its partition."""
 
+_MAX_DECISION_BYTES = 1 << 20
+"""More than any batch a worker writes: to parse 100 MB that somebody else wrote there takes seconds."""
+
 _HEADER_OVERHEAD_BYTES = 2
 """The lengths of name and content take as much at least; there are few headers where they are more."""
 
@@ -342,6 +345,8 @@ class LoggedDecision(NamedTuple):
 
 def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDecision | None:
     """Read a decision that this worker, or one before it, wrote; None for a foreign record."""
+    if value is not None and len(value) > _MAX_DECISION_BYTES:
+        return None
     try:
         logged = _Logged.model_validate(orjson.loads(value or b""))
     except (orjson.JSONDecodeError, ValidationError, RecursionError):

@@ -456,6 +456,16 @@ def test_foreign_records_in_the_decision_log_are_passed_over(value: bytes | None
     assert decode_logged_decision(value, 0) is None
 
 
+def test_a_record_that_no_worker_could_have_written_is_not_parsed() -> None:
+    """A hundred megabytes of JSON in the decision log held the opening of its partition up for seconds."""
+    record, _ = written(decide(a_signal()))
+    assert record.value is not None
+    room = (1 << 20) - len(record.value)
+
+    assert decode_logged_decision(b" " * room + record.value, 0) is not None
+    assert decode_logged_decision(b" " * (room + 1) + record.value, 0) is None
+
+
 @given(st.binary(max_size=64) | st.text(max_size=32).map(str.encode))
 def test_any_bytes_in_the_decision_log_are_passed_over(value: bytes) -> None:
     assert decode_logged_decision(value, 0) is None
