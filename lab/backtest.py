@@ -160,8 +160,9 @@ def _series_of(outcomes: Outcomes) -> Collection[BarSeries]:
 
 def candles_of(outcomes: Outcomes) -> Iterator[_Record]:
     """Write the bars of all symbols as a feed would, in the order in which they close."""
-    series = {id(entry.series): entry.series for entry in outcomes.entries}
-    feeds = [[(bar.open_ms + one.step_ms, one, bar) for bar in one.bars] for one in series.values()]
+    feeds = [
+        [(bar.open_ms + one.step_ms, one, bar) for bar in one.bars] for one in _series_of(outcomes)
+    ]
     merged = heapq.merge(*feeds, key=itemgetter(0))
     for offset, (close_ms, one, bar) in enumerate(merged):
         candle = Candle(

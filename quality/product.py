@@ -120,7 +120,8 @@ class Product:
             trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
         )
         if self._followed is not None:
-            self._follow(question, choice.arm, self._followed.entries[question.number])
+            entry = self._followed.entries[question.number]
+            self._follow(context, str(question.number), choice.arm, entry)
         return self._arms.index(choice.arm)
 
     def learn(self, question: Question, arm: int, reward: float) -> None:
@@ -144,11 +145,12 @@ class Product:
         self._state.fold_trade(TradeClosed(**told), 0)
         self._state.take_changes()  # no view asks for them
 
-    def _follow(self, question: Question, arm: str, entry: paper_signals.Entry) -> None:
+    def _follow(
+        self, context: ContextKey, decision_id: str, arm: str, entry: paper_signals.Entry
+    ) -> None:
         """Let the fold follow a signal by the candles that come."""
-        context = self._context(question)
         remembered = OpenDecision(
-            str(question.number),
+            decision_id,
             context.account,
             context.symbol,
             entry.side,

@@ -1,9 +1,9 @@
 """Does an arm lately earn something else than it used to?"""
 
-from collections.abc import Callable
 from math import sqrt
 from typing import NamedTuple
 
+from consumer.domain.policies.evidence import SumsOf
 from consumer.domain.qtable import ArmStats, recent_count
 
 LARGEST_Z = 4.0
@@ -26,14 +26,14 @@ class Drift(NamedTuple):
 def drift_of(
     stats: ArmStats,
     decay: float,
-    sums_of: Callable[[ArmStats], tuple[int, float, float, float, float]],
+    sums_of: SumsOf,
 ) -> Drift | None:
     """Compare what an arm earned lately with what it earned over all.
 
     Args:
         stats: Of the arm.
         decay: As they were folded [1].
-        sums_of: Which rewards count: `earned` or `on_paper` of `policies.evidence`.
+        sums_of: Which rewards count: `earned` or `on_paper`.
 
     Returns:
         None before 30 rewards, without forgetting, or where all rewards were the same.

@@ -31,7 +31,6 @@ class FoldSettings:
     candles: str | None = None
     """Timeframe of the candles that signals are followed by; empty: each signal's own; None: no signal is
     followed, the paths of trades are learned from."""
-
     keeps_usual_atr: bool = False
     """Whether the mean ATR of each market is kept: limits of regimes are relative to it."""
 
