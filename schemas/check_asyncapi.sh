@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks generated/asyncapi.json with the official AsyncAPI parser, installed with npm.
 # Usage: schemas/check_asyncapi.sh [DIR]   DIR keeps the parser for later runs, and for the tests:
-#   NODE_PATH=DIR/node_modules pytest tests/unit/test_asyncapi.py
+#   NODE_PATH=DIR/node_modules pytest tests/contract/test_asyncapi.py
 set -euo pipefail
 
 parser="@asyncapi/parser@3.6.6"

@@ -46,7 +46,7 @@ SHARED_SERVERS = {
 }
 """Modules with servers or scenarios of their own, by who shares them: one process runs each group, or
 they would be started once a process. The longest first."""
-_LAST = ("simulation", "lab", "fuzz", "deploy", "unit")
+_LAST = ("simulation", "lab", "fuzz", "deploy", "bench", "unit")
 """What is short fills the gaps at the end."""
 
 
