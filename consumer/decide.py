@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.features import NO_FEATURES, Features, features_of
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
@@ -54,6 +55,8 @@ class Decision(NamedTuple):
     degraded: bool
     held: Held | None
     """What was known of the market before."""
+    features: Features
+    """Of the signal, where they are kept."""
 
     @property
     def context(self) -> ContextKey:
@@ -73,6 +76,7 @@ class Decision(NamedTuple):
             self.signal.market.atr,
             self.profile.r_sl,
             self.ts_ms,
+            self.features,
         )
 
     @property
@@ -160,6 +164,7 @@ class Decider:
         held = state.markets.get((account, signal.symbol, signal.timeframe))
         regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
         context = ContextKey(account, signal.symbol, regime.regime)
+        features = features_of(signal) if state.settings.keeps_features else NO_FEATURES
         choice = self.selector.choose(
             regime,
             state.table.row(context),
@@ -170,6 +175,7 @@ class Decider:
             spread_bps=market.spread_bps,
             parents=state.table.parent_rows(context),
             trusts_paper=state.calibration(account).is_trusted,
+            features=features,
         )
         profile = self.selector.profiles[choice.arm]
         return Decision(
@@ -185,4 +191,5 @@ class Decider:
             None if state.following is None else state.position.candles,
             degraded,
             held,
+            features,
         )

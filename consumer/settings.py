@@ -287,6 +287,7 @@ class Settings(BaseSettings):
             ladders=ladders_of(self.all_profiles),
             candles=self.meta_strategy_candles_timeframe if self.kafka_candles_topic else None,
             keeps_usual_atr=self.regime_atr_reference is not None,
+            keeps_features=self.meta_strategy_policy == "linear",
         )
 
     @property

@@ -8,6 +8,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from consumer.decide import Decision
+from consumer.domain.features import FEATURES, NO_FEATURES, Features
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.errors import BadMessageError
@@ -28,6 +29,7 @@ from schemas import (
 from schemas.fields import (
     Account,
     Identifier,
+    Measured,
     Price,
     StrategyName,
     Symbol,
@@ -233,6 +235,7 @@ class DecisionEncoder:
                 },
                 "table_offset": decision.table_offset,
                 "candles_offset": decision.candles_offset,
+                "features": decision.features or None,
                 "degraded": decision.degraded,
                 "metadata": signal.metadata,
                 # the last one, and open at its end: the tail goes on from here
@@ -322,6 +325,7 @@ class _Logged(Message):
     candles_offset: Annotated[int, Field(ge=0)] | None = None
     timeframe: Timeframe | None = None
     signal_ts: TimeMs | None = None
+    features: Measured | None = None
 
     @property
     def entry(self) -> Entry | None:
@@ -329,6 +333,12 @@ class _Logged(Message):
         if price is None or self.signal_ts is None or self.timeframe is None:
             return None
         return Entry(price, self.signal_ts, self.timeframe)
+
+    @property
+    def measured(self) -> Features:
+        # what another release measured tells this one nothing
+        features = self.features or NO_FEATURES
+        return features if len(features) == len(FEATURES) else NO_FEATURES
 
 
 class LoggedDecision(NamedTuple):
@@ -362,6 +372,7 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         logged.tpsl.atr,
         logged.tpsl.atr_mult_sl,
         timestamp_ms,
+        logged.measured,
     )
     source = logged.source
     return LoggedDecision(

@@ -139,4 +139,7 @@ Amount = Annotated[float, Field(ge=0.0, le=1e15)]
 RMultiple = Annotated[float, Field(ge=-1000.0, le=1000.0)]
 """A profit or loss [R: one ATR]."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Signed = Annotated[float, Field(ge=-1.0, le=1.0)]
+Measured = Annotated[tuple[Signed, ...], Field(strict=False, max_length=64)]
+"""What a policy measured of a signal, in its own order."""
 Metadata = Annotated[dict[str, Any], AfterValidator(_checked_metadata)]

@@ -12,6 +12,7 @@ from schemas.fields import (
     Message,
     Metadata,
     Price,
+    Signed,
     Symbol,
     Timeframe,
     TimeMs,
@@ -20,7 +21,6 @@ from schemas.fields import (
 from schemas.vocabulary import Side
 
 Adx = Annotated[float, Field(ge=0.0, le=100.0)]
-Signed = Annotated[float, Field(ge=-1.0, le=1.0)]
 AtrPct = Annotated[float, Field(gt=0.0, le=1e15)]
 
 

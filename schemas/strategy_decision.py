@@ -8,6 +8,7 @@ from schemas.fields import (
     Account,
     Fraction,
     Identifier,
+    Measured,
     Message,
     StrategyName,
     Symbol,
@@ -91,6 +92,11 @@ class StrategyDecision(Message):
         None,
         description="The `candles` offset [records] up to which signals were followed, from 0; null while "
         "that topic is off.",
+    )
+    features: Measured | None = Field(
+        None,
+        description="What the policy measured of the signal, each -1 to 1; null where it looks at the regime "
+        "alone.",
     )
     degraded: bool = Field(description="Decided from a table that Redis has not confirmed lately.")
     experiment: str | None = Field(None, description="The running A/B test; null without one.")

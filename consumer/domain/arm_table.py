@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.features import (
+    NO_FEATURES,
+    Features,
+    fold_features,
+    revise_features,
+)
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import FoldedTrade
 from consumer.domain.qtable import (
@@ -60,8 +66,10 @@ class ArmTable:
             regime.get(strategy, NO_REWARDS),
         )
 
-    def learn(self, context: ContextKey, strategy: str, reward: float) -> Arms:
-        """Count a reward [in the table's unit]; give the arms after it."""
+    def learn(
+        self, context: ContextKey, strategy: str, reward: float, features: Features = NO_FEATURES
+    ) -> Arms:
+        """Count a reward [in the table's unit] of a signal with such features; give the arms after it."""
         arm, widest, regime = self.arms(context, strategy)
         alpha, decay = self._alpha, self._decay
         arms = (
@@ -69,6 +77,9 @@ class ArmTable:
             fold_reward(widest, reward, alpha, decay),
             fold_reward(regime, reward, alpha, decay),
         )
+        if features or widest.feature_sums:
+            sums = fold_features(widest.feature_sums, features, reward, decay)
+            arms = (arms[0], arms[1]._replace(feature_sums=sums), arms[2])
         self._put(context, strategy, arms)
         return arms
 
@@ -79,9 +90,15 @@ class ArmTable:
         )
         arm, widest, regime = self.arms(trade.context, trade.strategy)
         of_all, of_regime = trade.parent_ordinals
+        sums = revise_features(
+            widest.feature_sums,
+            trade.features,
+            reward - trade.reward,
+            self._decay ** (widest.count - of_all),
+        )
         arms = (
             revised(arm, ordinal=trade.ordinal),
-            revised(widest, ordinal=of_all),
+            revised(widest, ordinal=of_all)._replace(feature_sums=sums),
             revised(regime, ordinal=of_regime),
         )
         self._put(trade.context, trade.strategy, arms)

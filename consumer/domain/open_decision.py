@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
+from consumer.domain.features import NO_FEATURES, Features
 from schemas import MarketRegime, Side
 
 
@@ -22,6 +23,8 @@ class OpenDecision(NamedTuple):
     """Distance of the stop [ATR]."""
     timestamp_ms: int
     """Timestamp of its Kafka record [ms]."""
+    features: Features = NO_FEATURES
+    """Of its signal, where they are kept."""
     number: int = 0
     """Counts what a partition remembers: the order of open decisions, and of ids for repeats."""
     closed_number: int = 0
@@ -65,6 +68,8 @@ class FoldedTrade(NamedTuple):
     """The same as `ordinal` in each of its context's parents."""
     paper: float | None = None
     """What its strategy earned on its path [as `reward`]; None without a path."""
+    features: Features = NO_FEATURES
+    """Of its decision."""
 
     @property
     def is_excluded(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from consumer.domain.arm_table import ArmChanges, ArmTable
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import (
     CandleOutcome,
@@ -129,6 +130,11 @@ class _Arm(NamedTuple):
     attribution: Attribution
     decision: OpenDecision | None
 
+    @property
+    def features(self) -> Features:
+        """Of its signal."""
+        return NO_FEATURES if self.decision is None else self.decision.features
+
 
 class PartitionState:
     """Q-table, remembered decisions and counted trades of one partition.
@@ -197,6 +203,8 @@ class PartitionState:
         self.totals.explorations += is_exploration
         if entry is not None:
             self._note_market((decision.account, decision.symbol, entry.timeframe), decision, entry)
+        if decision.features and not self.settings.keeps_features:
+            decision = decision._replace(features=NO_FEATURES)
         decision = decision.numbered(self.totals.next_sequence())
         is_new = self.decisions.admit(decision)
         if is_new and self.following is not None and entry is not None:
@@ -251,7 +259,9 @@ class PartitionState:
         if trade.close_reason in self.settings.learn_exclude:
             (stats, _, _), ordinal = self.table.arms(arm.context, arm.strategy), 0
         else:
-            stats, widest, regime = self.table.learn(arm.context, arm.strategy, reward)
+            stats, widest, regime = self.table.learn(
+                arm.context, arm.strategy, reward, arm.features
+            )
             ordinal, parent_ordinals = stats.count, (widest.count, regime.count)
             paper = self._fold_path(arm.context, trade, atr)
         self._count_trade(
@@ -270,6 +280,7 @@ class PartitionState:
                 self.totals.next_sequence(),
                 parent_ordinals,
                 paper.get(arm.strategy),
+                arm.features,
             )
         )
         outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from consumer.domain.features import FeatureSums
+
 
 class ArmStats(NamedTuple):
     """Reward statistics of one strategy in one context; never changed once made."""
@@ -36,6 +38,8 @@ class ArmStats(NamedTuple):
     """As `loss_squares`, on paper [R^2]."""
     recent_paper_r: float = 0.0
     """As `recent_r`, on paper [R]."""
+    feature_sums: FeatureSums = ()
+    """What rewards had to do with their signals; of an account's arm alone, where features are kept."""
 
     @property
     def avg_reward(self) -> float:
@@ -100,7 +104,7 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
     """
     (
         count, ema, wins, losses, total, squares, loss_squares, recent,
-        paper_count, paper, paper_squares, paper_loss_squares, recent_paper,
+        paper_count, paper, paper_squares, paper_loss_squares, recent_paper, feature_sums,
     ) = stats  # fmt: skip
     return ArmStats(
         count + 1,
@@ -116,6 +120,7 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
         paper_squares,
         paper_loss_squares,
         recent_paper,
+        feature_sums,
     )
 
 
@@ -186,6 +191,7 @@ def revise_reward(
         stats.paper_squares,
         stats.paper_loss_squares,
         stats.recent_paper_r,
+        stats.feature_sums,
     )
 
 

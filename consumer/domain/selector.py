@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 
 from consumer.domain.draws import Draws
+from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.policies.base import Choice, Policy, Situation
 from consumer.domain.policies.epsilon_greedy import arm_confidence
 from consumer.domain.qtable import NO_REWARDS, NO_ROW, Row
@@ -71,6 +72,7 @@ class Selector:
         spread_bps: float | None = None,
         parents: tuple[Row, Row] = (NO_ROW, NO_ROW),
         trusts_paper: bool = True,
+        features: Features = NO_FEATURES,
     ) -> Choice:
         """Choose a strategy.
 
@@ -84,6 +86,7 @@ class Selector:
             spread_bps: Bid-ask spread [basis points]; None counts as none.
             parents: The same over all symbols: of the account, and of the regime in it.
             trusts_paper: Whether outcomes on paper agreed with those that were earned.
+            features: Of the signal, where they are kept.
 
         Raises:
             BadMessageError: Every strategy would have a level at or below zero.
@@ -105,7 +108,8 @@ class Selector:
             cost_atr = (self._cost_bps + (spread_bps or 0.0)) / 10_000 * entry / atr
             arms = self._worth_their_costs(arms, cost_atr)
         return self.policy.choose(
-            Situation(regime.regime, regime.confidence, row, arms, parents, trusts_paper), draws
+            Situation(regime.regime, regime.confidence, row, arms, parents, trusts_paper, features),
+            draws,
         )
 
     def _worth_their_costs(self, arms: tuple[str, ...], cost_atr: float) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ from consumer.store.files import write_in_one_step
 from schemas import MarketRegime
 from schemas.fields import Account, StrategyName, Symbol
 
+_TOLD = tuple(name for name in ArmStats._fields if name != "feature_sums")
+"""Statistics of an arm in the file; no policy in process looks at features."""
+
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -50,12 +53,13 @@ class _Stats(BaseModel):
     @classmethod
     def fields_of(cls, strategy: str, stats: ArmStats) -> dict[str, Any]:
         """Give the fields of an arm."""
-        return {"strategy": str(strategy), "avg_reward": stats.avg_reward} | stats._asdict()
+        told = {name: getattr(stats, name) for name in _TOLD}
+        return {"strategy": str(strategy), "avg_reward": stats.avg_reward} | told
 
     @property
     def stats(self) -> ArmStats:
         """The arm."""
-        return ArmStats(**{name: getattr(self, name) for name in ArmStats._fields})
+        return ArmStats(**{name: getattr(self, name) for name in _TOLD})
 
 
 class _Entry(_Stats):

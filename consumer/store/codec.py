@@ -120,7 +120,8 @@ def encode_parent(parent: ParentKey, strategy: str, stats: ArmStats) -> str:
         [
             *parent,
             strategy,
-            *stats,
+            *stats[:-1],
+            *stats.feature_sums,
         ]
     )
 
@@ -132,7 +133,7 @@ def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]
         account, regime, variant, strategy, *values = orjson.loads(text)
         parent = ParentKey(account, None if regime is None else MarketRegime(regime), variant)
         count, ema, wins, losses, total, squares, loss_squares, recent, *on_paper = values
-        paper_count, paper, paper_squares, paper_loss_squares, recent_paper = on_paper
+        paper_count, paper, paper_squares, paper_loss_squares, recent_paper, *sums = on_paper
         found.setdefault(parent, {})[strategy] = ArmStats(
             count,
             float(ema),
@@ -147,6 +148,7 @@ def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]
             float(paper_squares),
             float(paper_loss_squares),
             float(recent_paper),
+            tuple(map(float, sums)),
         )
     return found
 
@@ -166,6 +168,7 @@ def encode_decision(decision: OpenDecision) -> str:
             decision.atr,
             decision.atr_mult_sl,
             decision.timestamp_ms,
+            *decision.features,  # few tables have them: nothing where there are none
         ]
     )
 
@@ -175,7 +178,7 @@ def decode_decision(decision_id: str, text: str) -> OpenDecision:
     number, closed_number, account, symbol, side, regime, variant, strategy, *rest = orjson.loads(
         text
     )
-    atr, atr_mult_sl, timestamp_ms = rest
+    atr, atr_mult_sl, timestamp_ms, *features = rest
     return OpenDecision(
         decision_id,
         intern(account),
@@ -187,6 +190,7 @@ def decode_decision(decision_id: str, text: str) -> OpenDecision:
         float(atr),
         float(atr_mult_sl),
         timestamp_ms,
+        tuple(map(float, features)),
         number,
         closed_number,
     )
@@ -235,6 +239,7 @@ def encode_trade(trade: FoldedTrade) -> str:
             trade.atr_mult_sl,
             *trade.parent_ordinals,
             trade.paper,
+            *trade.features,
         ]
     )
 
@@ -245,7 +250,7 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
     sequence, symbol, regime, variant, strategy, reward, ordinal, revision, *rest = orjson.loads(
         text
     )
-    atr, atr_mult_sl, of_all, of_regime, paper = rest
+    atr, atr_mult_sl, of_all, of_regime, paper, *features = rest
     return FoldedTrade(
         intern(account),
         trade_id,
@@ -261,6 +266,7 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
         sequence,
         (of_all, of_regime),
         None if paper is None else float(paper),
+        tuple(map(float, features)),
     )
 
 

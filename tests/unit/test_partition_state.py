@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.features import FEATURES
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import (
@@ -85,6 +86,7 @@ def rules_of(rng: Random) -> dict[str, Any]:
         "decision_ttl_ms": TTL_MS,
         "open_decisions_max": rng.choice([1, 2, 3, 5, 1000]),
         "dedupe_window": rng.choice([1, 2, 3, 5, 1000]),
+        "keeps_features": rng.choice([True, False]),
     }
 
 
@@ -98,6 +100,8 @@ def decision_event(rng: Random, number: int) -> dict[str, Any]:
         "strategy": strategy,
         "stop": STOPS[strategy],
         "atr": rng.choice([1.0, 2.0]),
+        # some were decided before features were kept
+        "features": rng.choice([(), *2 * [tuple(rng.uniform(-1.0, 1.0) for _ in FEATURES)]]),
     }
 
 
@@ -177,6 +181,7 @@ def opened(event: dict[str, Any]) -> OpenDecision:
         atr=event["atr"],
         atr_mult_sl=event["stop"],
         timestamp_ms=event["ts"],
+        features=event["features"],
     )
 
 

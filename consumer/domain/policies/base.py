@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from consumer.domain.draws import Draws
+from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.qtable import NO_ROW, Row
 from schemas import MarketRegime, Mode
 
@@ -22,6 +23,8 @@ class Situation(NamedTuple):
     """The same over all symbols: of the account, and of the regime in it."""
     trusts_paper: bool = True
     """Whether outcomes on paper agreed with those that were earned."""
+    features: Features = NO_FEATURES
+    """Of the signal, where they are kept."""
 
 
 class Choice(NamedTuple):

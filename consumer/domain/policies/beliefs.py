@@ -49,6 +49,8 @@ class Estimate(NamedTuple):
     """How unsure it is [R], above 0."""
     prior_means: list[float]
     """Mean reward before the context's own rewards [R]."""
+    notes: Sequence[str] = ()
+    """What else is in each mean, for people; empty: nothing."""
 
 
 class _Posterior(NamedTuple):

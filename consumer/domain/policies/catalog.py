@@ -8,14 +8,17 @@ from consumer.domain.policies.base import Policy
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.evidence import Ladders, on_paper
 from consumer.domain.policies.full_information import FullInformation
+from consumer.domain.policies.linear import LinearEstimator
 from consumer.domain.policies.objective import Objective
 from consumer.domain.policies.thompson import Thompson
 from consumer.domain.policies.ucb import Ucb
 from consumer.domain.reward import RewardUnit
 from schemas import StrategyProfile
 
-SharedPolicy = Literal["ucb", "kernel_ucb", "thompson", "full_information"]
-PolicyName = Literal["epsilon_greedy", "ucb", "kernel_ucb", "thompson", "full_information"]
+SharedPolicy = Literal["ucb", "kernel_ucb", "linear", "thompson", "full_information"]
+PolicyName = Literal[
+    "epsilon_greedy", "ucb", "kernel_ucb", "linear", "thompson", "full_information"
+]
 
 _PATH_WIDTH, _FOLLOWED_WIDTH = 1.0, 0.5
 """Deviations of the bound on paper: where paths end at the exit a wide ladder has to be held for longer
@@ -53,6 +56,8 @@ def make_policy(
             return replace(ucb, estimator=apart, name=name)
         case "kernel_ucb":
             return ucb
+        case "linear":
+            return replace(ucb, estimator=LinearEstimator(base=apart), name=name)
         case "thompson":
             return Thompson(estimator=apart, default_strategy=default_strategy)
         case "full_information":

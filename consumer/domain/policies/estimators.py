@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
+from typing import Protocol
 
 from consumer.domain.policies.base import Situation
 from consumer.domain.policies.beliefs import (
@@ -40,6 +41,25 @@ def correlation_of(log_widths: Sequence[float]) -> Correlation:
         )
         for one, first in enumerate(log_widths)
     )
+
+
+class Estimates(Protocol):
+    """Believes something of each candidate."""
+
+    @property
+    def measure(self) -> str:
+        """What estimates are called where people read them."""
+
+    def estimate(self, situation: Situation, favourite: str) -> Estimate | None:
+        """Give what is believed of each candidate; None before the account's first reward.
+
+        Args:
+            situation: What is to be chosen for.
+            favourite: The candidate that has a head start where arms differ much.
+        """
+
+    def parameters(self) -> Mapping[str, float | str]:
+        """Give all that changes its estimates, besides the profiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,29 @@ class Evidence(NamedTuple):
     """The same: mean reward [deviations]; 0 without rewards."""
 
 
+def deviations_of(
+    arm: str, stats: ArmStats, ladders: Ladders, sums_of: SumsOf = earned
+) -> tuple[float, float]:
+    """Give the deviation of one reward of an arm, and that of its losses alone [R], both above 0.
+
+    Args:
+        arm: Its id.
+        stats: Over all symbols of the account.
+        ladders: Of all arms.
+        sums_of: Which rewards count.
+    """
+    count, total, squares, loss_squares, _ = sums_of(stats)
+    variance, loss_variance = ladders.variance[arm], ladders.loss_variance[arm]
+    if count:
+        spread = max(0.0, squares - total * total / count)
+        variance = (_PRIOR_REWARDS * variance + spread) / (_PRIOR_REWARDS + count - 1)
+        # a correction may leave a little less than nothing
+        loss_variance = (_PRIOR_REWARDS * loss_variance + max(0.0, loss_squares)) / (
+            _PRIOR_REWARDS + count
+        )
+    return sqrt(variance), sqrt(loss_variance)
+
+
 def gather(
     rows: Sequence[Row],
     arms: Sequence[str],
@@ -110,26 +133,18 @@ def gather(
     deviations, downsides = [], []
     is_empty = True
     for arm in arms:
-        count, total, squares, loss_squares, _ = sums_of(rows[0].get(arm, NO_REWARDS))
-        variance, loss_variance = ladders.variance[arm], ladders.loss_variance[arm]
-        if count:
-            is_empty = False
-            spread = max(0.0, squares - total * total / count)
-            variance = (_PRIOR_REWARDS * variance + spread) / (_PRIOR_REWARDS + count - 1)
-            # a correction may leave a little less than nothing
-            loss_variance = (_PRIOR_REWARDS * loss_variance + max(0.0, loss_squares)) / (
-                _PRIOR_REWARDS + count
-            )
-        deviations.append(sqrt(variance))
-        downsides.append(sqrt(loss_variance))
+        stats = rows[0].get(arm, NO_REWARDS)
+        is_empty = is_empty and not sums_of(stats)[0]
+        deviation, downside = deviations_of(arm, stats, ladders, sums_of)
+        deviations.append(deviation)
+        downsides.append(downside)
     if is_empty:
         return None
     weights, means = [], []
     for row in rows:
         weight, mean = [], []
         for arm, deviation in zip(arms, deviations, strict=True):
-            stats = row.get(arm)
-            count, _, _, _, recent = sums_of(NO_REWARDS if stats is None else stats)
+            count, _, _, _, recent = sums_of(row.get(arm, NO_REWARDS))
             n = recent_count(count, decay) if count else 0.0
             weight.append(n)
             mean.append(recent / (n * deviation) if n else 0.0)

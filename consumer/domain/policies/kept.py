@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from consumer.domain.features import Features
 from consumer.domain.policies.base import Situation
 
 _LIMIT = 1024
@@ -25,12 +26,18 @@ class Kept(Generic[T]):
 
     def __init__(self, *, leans_on_parents: bool = True) -> None:
         self._leans_on_parents = leans_on_parents
-        self._found: dict[tuple[int | str, ...], tuple[Situation, T]] = {}
+        self._found: dict[tuple[int | str | Features, ...], tuple[Situation, T]] = {}
 
     def get(self, situation: Situation, cold_start: str, make: Callable[[Situation, str], T]) -> T:
         """Give what `make` gives for a situation and its cold-start choice."""
-        regime, _, row, candidates, (widest, parent), _ = situation
-        key: tuple[int | str, ...] = (id(row), id(candidates), cold_start, regime)
+        regime, _, row, candidates, (widest, parent), _, features = situation
+        key: tuple[int | str | Features, ...] = (
+            id(row),
+            id(candidates),
+            cold_start,
+            regime,
+            features,
+        )
         if self._leans_on_parents:
             key += (id(parent), id(widest))
         found = self._found.get(key)

@@ -50,12 +50,11 @@ def utilities(
         case "profit":
             return estimate
         case "sharpe":
-            return Estimate(
-                *(
-                    [value / scale for value, scale in zip(values, deviations, strict=True)]
-                    for values in estimate
-                )
+            means, unsure, prior_means = (
+                [value / scale for value, scale in zip(values, deviations, strict=True)]
+                for values in (estimate.means, estimate.deviations, estimate.prior_means)
             )
+            return Estimate(means, unsure, prior_means)
         case "drawdown":
             less = [DOWNSIDE_WEIGHT * downside for downside in downsides]
             return Estimate(

@@ -7,7 +7,7 @@ from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.cold_start import cold_start
 from consumer.domain.policies.epsilon_greedy import arm_confidence
-from consumer.domain.policies.estimators import Estimator
+from consumer.domain.policies.estimators import Estimates
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS
 from schemas import Mode, StrategyID
@@ -25,7 +25,7 @@ class Ucb:
         Cappe & Garivier (2012), On Bayesian upper confidence bounds for bandit problems.
     """
 
-    estimator: Estimator
+    estimator: Estimates
     width: float = 2.0
     """Deviations of the bound above the mean [1], at least 0; 0 takes the highest mean."""
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
@@ -63,6 +63,8 @@ class Ucb:
                 f"{count} rewards, "
                 f"prior {found.prior_means[best]:.3f} from {situation.regime}"
             )
+            if found.notes:
+                reasoning += found.notes[best]
         propensities = dict.fromkeys(candidates, 0.0)
         arm = candidates[best]
         propensities[arm] = 1.0

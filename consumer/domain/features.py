@@ -1,0 +1,107 @@
+"""A signal's market -> numbers that rewards may depend on, and what they say of an arm."""
+
+from math import log10
+
+from schemas import Side, Signal
+
+FEATURES = (
+    "side",
+    "trend",
+    "adx",
+    "atr",
+    "volume",
+    "depth",
+    "spread",
+    "market cap",
+    "correlation to BTC",
+    "news sentiment",
+    "higher timeframes",
+    "confidence",
+)
+"""What they are called where people read them, in their order."""
+
+Features = tuple[float, ...]
+"""One number for each of `FEATURES` [1], within -1 .. 1; empty: none are kept."""
+
+NO_FEATURES: Features = ()
+
+FeatureSums = tuple[float, ...]
+"""Of an arm, see `fold_features`; empty before its first reward with features."""
+
+_Z = len(FEATURES) + 1
+_PRODUCTS = _Z * (_Z + 1) // 2
+
+
+def features_of(signal: Signal) -> Features:
+    """Measure a signal: 0 is usual, or not told; what has a direction counts along the signal's side."""
+    market = signal.market
+    along = 1.0 if signal.side is Side.LONG else -1.0
+    trends = [
+        one.trend_strength
+        for one in signal.higher_timeframes or ()
+        if one.trend_strength is not None
+    ]
+    return (
+        along,
+        along * (market.trend_strength or 0.0),
+        0.0 if market.adx is None else min(market.adx / 25.0 - 1.0, 1.0),
+        _decades(market.atr_fraction, 0.01, 1.0),
+        _decades(market.volume_24h, 1e8, 3.0),
+        _decades(market.depth_5bps, 1e6, 2.0),
+        _decades(market.spread_bps, 1.0, 2.0),
+        -_decades(market.market_cap_rank, 100.0, 2.0),
+        market.correlation_to_btc or 0.0,
+        along * (market.recent_news_sentiment or 0.0),
+        along * sum(trends) / len(trends) if trends else 0.0,
+        0.0 if signal.confidence is None else 2.0 * signal.confidence - 1.0,
+    )
+
+
+def _decades(value: float | None, usual: float, span: float) -> float:
+    """Give the powers of ten above what is usual, by `span` of them, within -1 .. 1."""
+    if value is None:
+        return 0.0
+    return max(-1.0, min(log10(value / usual) / span, 1.0)) if value > 0.0 else -1.0
+
+
+def fold_features(
+    sums: FeatureSums, features: Features, reward: float, decay: float
+) -> FeatureSums:
+    """Add one reward and its features to the sums of an arm; all earlier ones lose by `decay`.
+
+    The sums are of z z', its upper triangle row by row, and of z r, where z is 1 and the features, and r
+    the reward: what a regression needs.
+
+    Args:
+        sums: Before; empty: none.
+        features: Of the signal; empty: not known, the others lose all the same.
+        reward: Of the trade [R], finite.
+        decay: As in `fold_reward` [1].
+    """
+    if not features:
+        return tuple(decay * value for value in sums)
+    z = (1.0, *features)
+    new = [one * other for number, one in enumerate(z) for other in z[number:]]
+    new += [one * reward for one in z]
+    if not sums:
+        return tuple(new)
+    return tuple(decay * old + more for old, more in zip(sums, new, strict=True))
+
+
+def revise_features(
+    sums: FeatureSums, features: Features, change: float, weight: float
+) -> FeatureSums:
+    """Correct a reward in the sums of an arm, as if it had always stood there.
+
+    Args:
+        sums: Before.
+        features: Of the signal; empty: not known, its reward is in no sum.
+        change: New reward less the old one [R].
+        weight: What the old reward still weighs [1].
+    """
+    if not features or not sums:
+        return sums
+    moved = [weight * change * one for one in (1.0, *features)]
+    return sums[:_PRODUCTS] + tuple(
+        old + more for old, more in zip(sums[_PRODUCTS:], moved, strict=True)
+    )
