@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from consumer.domain.features import features_of
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.local.market_bars import BarSeries, shipped_bars
@@ -116,7 +117,8 @@ def _regime(entry: Entry) -> RegimeResult:
 
 def _scene(entries: Sequence[Entry]) -> Scene:
     outcomes = walk_all(entries, STRATEGY_PROFILES, Costs(), track=silent)
-    regimes = [_regime(entry) for entry in outcomes.entries]
+    signals = [entry.to_signal("0", entry.close_ms) for entry in outcomes.entries]
+    regimes = [RegimeDetector().detect_regime(signal.market) for signal in signals]
     names = sorted({entry.series.symbol for entry in outcomes.entries})
     world = World(
         rewards=outcomes.net_r,
@@ -127,5 +129,6 @@ def _scene(entries: Sequence[Entry]) -> Scene:
         symbols=np.array([names.index(entry.series.symbol) for entry in outcomes.entries]),
         regimes=np.array([REGIMES.index(found.regime) for found in regimes]),
         default=DEFAULT,
+        features=np.array([features_of(signal) for signal in signals]),
     )
     return Scene(world, regimes, outcomes.prices, outcomes)

@@ -33,6 +33,7 @@ paper by the candles that come, until all its ladders have ended: no library has
 | A | one context, 100 trades; {ALWAYS.removeprefix("always ")} earns N(3, 2) R, all others N(1.5, 1.5) | share of optimal picks |
 | B | the same, but the good strategy is drawn for each seed | the same |
 | C | seven regimes, 3,000 trades; the best strategy of each is 0.5 R ahead, noise 1.5 R; all change half-way | the same |
+| D | one context, 3,000 trades; three of twelve things that are measured of a signal tell what each strategy earns, each for each by N(0, 0.5) R; noise 1.5 R | the same |
 | SKILL | {SIGNALS:,} signals on the shipped bars; a hidden share of sides is right about the next 3 bars (and wrong about 48), 12 or 48; both differ by regime, half the time by symbol, half the time in the second half | mean R of a trade, net of costs |
 | RULES | {SIGNALS:,} signals on the same bars by the demo's rules, drawn anew for each world | the same |
 

@@ -96,7 +96,9 @@ class MabWiserBandits:
 
 
 class MabWiserLinear:
-    """A linear bandit of MABWiser over symbol, regime and both, fed in batches; strategies by turns before.
+    """A linear bandit of MABWiser over symbol, regime, both, and what is measured of a signal.
+
+    It is fed in batches; strategies come by turns before the first.
 
     Args:
         policy: Its learning policy.
@@ -128,14 +130,15 @@ class MabWiserLinear:
 
 
 def _features(question: Question) -> Floats:
-    found = np.zeros(_SYMBOLS + _REGIMES + _SYMBOLS * _REGIMES)
+    found = np.zeros(_SYMBOLS + _REGIMES + _SYMBOLS * _REGIMES + len(question.features))
     found[question.symbol] = found[_SYMBOLS + question.regime] = 1.0
     found[_SYMBOLS + _REGIMES + question.symbol * _REGIMES + question.regime] = 1.0
+    found[len(found) - len(question.features) :] = question.features
     return found
 
 
 class VowpalBandit:
-    """A contextual bandit of Vowpal Wabbit: symbol and regime, crossed with the action.
+    """A contextual bandit of Vowpal Wabbit: symbol, regime and what is measured, crossed with the action.
 
     Args:
         explore: How it explores, as its command line says it.
@@ -146,7 +149,7 @@ class VowpalBandit:
         import vowpalwabbit
 
         self._workspace = vowpalwabbit.Workspace(
-            f"--cb_explore_adf {explore} -q ra -q sa --cubic rsa --quiet --random_seed {seed + 1}"
+            f"--cb_explore_adf {explore} -q ra -q sa -q fa --cubic rsa --quiet --random_seed {seed + 1}"
         )
         self._random = Random(seed)
         self._probabilities: dict[int, float] = {}
@@ -168,6 +171,9 @@ class VowpalBandit:
     @staticmethod
     def _lines(question: Question) -> list[str]:
         shared = f"shared |r r{question.regime} |s s{question.symbol}"
+        if question.features:
+            measured = " ".join(f"{n}:{value:.6f}" for n, value in enumerate(question.features))
+            shared += f" |f {measured}"
         return [shared, *(f"|a a{arm}" for arm in ARMS)]
 
 
@@ -241,7 +247,10 @@ def installed() -> dict[str, str]:
 
 def contestants(packages: Sequence[str], world: World) -> dict[str, Maker]:
     """Give all contestants, by `library: settings`."""
-    is_one_context = len({*zip(world.symbols.tolist(), world.regimes.tolist(), strict=True)}) == 1
+    is_one_context = (
+        not world.features.size
+        and len({*zip(world.symbols.tolist(), world.regimes.tolist(), strict=True)}) == 1
+    )
     makers = {
         "river": river,
         "mabwiser": lambda: mabwiser(is_one_context=is_one_context),

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
+from consumer.domain.features import NO_FEATURES
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry
 from consumer.domain.ladder import ladders_of
@@ -48,6 +49,7 @@ ENTRANTS = (
     Entrant("epsilon_greedy"),
     Entrant("ucb"),
     Entrant("kernel_ucb"),
+    Entrant("linear"),
     Entrant("thompson"),
     Entrant("full_information"),
     Entrant("full_information", follows=True),
@@ -62,12 +64,15 @@ NARROWED = (
 def entrants(scene: Scene) -> Iterator[Entrant]:
     """Give those that a scene can tell apart.
 
-    Without prices `full_information` is `kernel_ucb`; where rewards are drawn, no profile says
-    which strategies suit.
+    Without prices `full_information` is `kernel_ucb`, where nothing is measured `linear` is `ucb`; where
+    rewards are drawn, no profile says which strategies suit.
     """
     for one in ENTRANTS:
-        if one.policy != "full_information" or scene.path_of is not None:
-            yield one
+        if one.policy == "full_information" and scene.path_of is None:
+            continue
+        if one.policy == "linear" and not scene.world.features.size:
+            continue
+        yield one
     if scene.path_of is not None:
         yield from NARROWED
 
@@ -92,8 +97,13 @@ class Product:
         elif entrant.policy == "full_information":
             self._path_of = scene.path_of
         candles = None if self._followed is None else ""
+        self._measures = entrant.policy == "linear"
         self._state = PartitionState(
-            FoldSettings(ladders=ladders_of(STRATEGY_PROFILES), candles=candles)
+            FoldSettings(
+                ladders=ladders_of(STRATEGY_PROFILES),
+                candles=candles,
+                keeps_features=self._measures,
+            )
         )
         self._selector = Selector(
             STRATEGY_PROFILES,
@@ -118,7 +128,10 @@ class Product:
             atr=_ATR,
             parents=self._state.table.parent_rows(context),
             trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
+            features=question.features if self._measures else NO_FEATURES,
         )
+        if self._measures:
+            self._remember(context, question, choice.arm)
         if self._followed is not None:
             entry = self._followed.entries[question.number]
             self._follow(context, str(question.number), choice.arm, entry)
@@ -133,7 +146,7 @@ class Product:
             "side": Side.LONG,
             "closed_at": 0,
             "account": _ACCOUNT,
-            "decision_id": _NOT_REMEMBERED,
+            "decision_id": str(question.number) if self._measures else _NOT_REMEMBERED,
             "strategy": self._arms[arm],
             "regime": self._scene.regimes[question.number].regime,
             "entry_price": _PRICE,
@@ -144,6 +157,23 @@ class Product:
             told |= self._path_of(question.number, arm)
         self._state.fold_trade(TradeClosed(**told), 0)
         self._state.take_changes()  # no view asks for them
+
+    def _remember(self, context: ContextKey, question: Question, arm: str) -> None:
+        """Let the fold know what was measured of a signal when its trade closes."""
+        remembered = OpenDecision(
+            str(question.number),
+            context.account,
+            context.symbol,
+            Side.LONG,
+            context.regime,
+            None,
+            arm,
+            _ATR,
+            STRATEGY_PROFILES[arm].r_sl,
+            0,
+            question.features,
+        )
+        self._state.admit(remembered, is_exploration=False)
 
     def _follow(
         self, context: ContextKey, decision_id: str, arm: str, entry: paper_signals.Entry

@@ -1,7 +1,8 @@
-"""Worlds of drawn rewards: the specification's simulation, and two that ask for more."""
+"""Worlds of drawn rewards: the specification's simulation, and three that ask for more."""
 
 import numpy as np
 
+from consumer.domain.features import FEATURES
 from consumer.domain.regime import RegimeResult
 from consumer.domain.strategies import STRATEGY_PROFILES
 from lab.measures import Floats, Ints
@@ -16,6 +17,7 @@ REGIMES = tuple(MarketRegime)
 _TRADES = 100  # the specification's
 _LONG_TRADES = 3000
 _GAP_R, _NOISE_R = 0.5, 1.5
+_TELLING = 3  # features
 _SURE = 0.5  # of a regime [1]: without weight but for the cold start
 
 
@@ -43,6 +45,22 @@ def changing(seed: int) -> Scene:
     return _scene(rng.normal(means, _NOISE_R), best, regimes)
 
 
+def telling(seed: int) -> Scene:
+    """Give 3,000 trades in one context whose signals tell which strategy is the best.
+
+    Three of the features have to do with it, for each strategy in another way; over all signals the
+    strategies earn the same.
+    """
+    rng = np.random.default_rng([seed, 4])
+    features = rng.uniform(-1.0, 1.0, (_LONG_TRADES, len(FEATURES)))
+    slopes = np.zeros((len(FEATURES), len(ARMS)))
+    chosen = rng.choice(len(FEATURES), _TELLING, replace=False)
+    slopes[chosen] = rng.normal(0.0, _GAP_R, (_TELLING, len(ARMS)))
+    means = features @ slopes
+    regimes = np.full(_LONG_TRADES, REGIMES.index(MarketRegime.UNKNOWN))
+    return _scene(rng.normal(means, _NOISE_R), means.argmax(axis=1), regimes, features)
+
+
 def _one_context(rng: np.random.Generator, best: int) -> Scene:
     is_best = np.arange(len(ARMS)) == best
     shape = (_TRADES, len(ARMS))
@@ -51,7 +69,7 @@ def _one_context(rng: np.random.Generator, best: int) -> Scene:
     return _scene(rewards, np.full(_TRADES, best), regimes)
 
 
-def _scene(rewards: Floats, best: Ints, regimes: Ints) -> Scene:
+def _scene(rewards: Floats, best: Ints, regimes: Ints, features: Floats | None = None) -> Scene:
     decided_ms = np.arange(len(rewards), dtype=np.int64)
     world = World(
         rewards=rewards,
@@ -63,6 +81,7 @@ def _scene(rewards: Floats, best: Ints, regimes: Ints) -> Scene:
         symbols=np.zeros(len(rewards), dtype=np.int64),
         regimes=regimes,
         default=DEFAULT,
+        features=np.zeros((len(rewards), 0)) if features is None else features,
     )
     found = [RegimeResult(REGIMES[regime], _SURE, "drawn") for regime in regimes]
     return Scene(world, found)

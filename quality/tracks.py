@@ -1,4 +1,4 @@
-"""What is played: four kinds of worlds, and who plays them in this environment."""
+"""What is played: the kinds of worlds, and who plays them in this environment."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from quality.market import rules, skilled
 from quality.product import Product, entrants
 from quality.scene import Scene
 from quality.scoring import Tally, tally_picks, tally_profits
-from quality.simulated import ARMS, DEFAULT, changing, shuffled, specified
+from quality.simulated import ARMS, DEFAULT, changing, shuffled, specified, telling
 from quality.worlds import Always, Chooser, Uniform, World, play
 
 ALWAYS = f"always {ARMS[DEFAULT]}"
@@ -41,6 +41,7 @@ TRACKS = (
     Track("A", "the specification's simulation", specified, 1, tally_picks),
     Track("B", "the same, any strategy may be the good one", shuffled, 1, tally_picks),
     Track("C", "seven regimes, the best strategies change half-way", changing, 20, tally_picks),
+    Track("D", "what is measured of signals tells the best strategy", telling, 20, tally_picks),
     Track(
         "SKILL",
         "real prices, sides that partly know the future",

@@ -38,6 +38,8 @@ class World:
     """Number of each signal's regime."""
     default: int
     """Column of the default strategy."""
+    features: Floats
+    """What is measured of each signal, each -1 to 1; no columns where nothing is."""
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -69,6 +71,7 @@ class Question(NamedTuple):
     number: int
     symbol: int
     regime: int
+    features: tuple[float, ...] = ()
 
 
 class Chooser(Protocol):
@@ -90,8 +93,10 @@ def play(chooser: Chooser, world: World) -> Ints:
     arms = np.zeros(len(world), dtype=np.int64)
     running: list[tuple[int, int]] = []
     questions = [
-        Question(number, int(symbol), int(regime))
-        for number, (symbol, regime) in enumerate(zip(world.symbols, world.regimes, strict=True))
+        Question(number, int(symbol), int(regime), tuple(features))
+        for number, (symbol, regime, features) in enumerate(
+            zip(world.symbols, world.regimes, world.features.tolist(), strict=True)
+        )
     ]
 
     def ended(until_ms: int) -> Iterator[int]:

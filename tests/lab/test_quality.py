@@ -21,7 +21,7 @@ from quality.product import ENTRANTS, Entrant, Product, entrants
 from quality.report import measured
 from quality.scene import Scene
 from quality.scoring import CEILING, SINGLE, Tally, interval, tally_picks, tally_profits
-from quality.simulated import ARMS, DEFAULT, changing, shuffled, specified
+from quality.simulated import ARMS, DEFAULT, changing, shuffled, specified, telling
 from quality.tracks import ALWAYS, BY_NAME, UNIFORM, Track, choosers
 from quality.worlds import Always, Question, Uniform, World, hindsight, play
 
@@ -92,6 +92,7 @@ def make_world(
         symbols=np.zeros(n, dtype=np.int64),
         regimes=np.zeros(n, dtype=np.int64),
         default=0,
+        features=np.zeros((n, 0)),
     )
 
 
@@ -198,12 +199,20 @@ def test_the_same_seed_gives_the_same_world_and_the_same_choices() -> None:
         assert (first == second).all()
 
 
-@pytest.mark.parametrize(("follows", "topic"), [(False, ""), (True, "candles")])
-def test_choices_are_those_of_the_workers_own_pipeline(*, follows: bool, topic: str) -> None:
-    """Who is measured here must be who is shipped, paths, candles and delays included."""
+@pytest.mark.parametrize(
+    ("entrant", "topic"),
+    [
+        (Entrant("full_information"), ""),
+        (Entrant("full_information", follows=True), "candles"),
+        (Entrant("linear"), ""),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_choices_are_those_of_the_workers_own_pipeline(entrant: Entrant, topic: str) -> None:
+    """Who is measured here must be who is shipped, paths, candles, features and delays included."""
     n = 80
     loaded = settings.load(
-        meta_strategy_policy="full_information",
+        meta_strategy_policy=entrant.policy,
         meta_strategy_candidates="all",
         meta_strategy_seed=0,
         kafka_candles_topic=topic,
@@ -215,7 +224,6 @@ def test_choices_are_those_of_the_workers_own_pipeline(*, follows: bool, topic: 
     signals = backtest.encode_signals(few, loaded.detector, track=silent)
     wanted = backtest.run(loaded, "worker", few, signals, track=silent).arms
 
-    entrant = Entrant("full_information", follows=follows)
     found = play(Product(entrant, ruled(), 0), part(ruled().world, slice(n)))
 
     assert (found == wanted).all()
@@ -255,7 +263,8 @@ def test_what_a_scene_cannot_tell_apart_is_left_out() -> None:
         "kernel_ucb",
         "thompson",
     ]
-    assert len([*entrants(ruled())]) == 9
+    assert "linear" in [one.name for one in entrants(telling(0))]
+    assert len([*entrants(ruled())]) == 10
 
 
 def move(entry: Entry, bars: int) -> float:
@@ -373,6 +382,10 @@ def test_vowpal_wabbit_is_told_the_probability_of_what_was_drawn() -> None:
     assert arm == 2
     assert bandit._workspace.learned[0] == "shared |r r4 |s s1"
     assert bandit._workspace.learned[3] == "2:-1.500000:0.250000 |a a2"
+
+    assert bandit._lines(question._replace(features=(0.5, -1.0)))[0] == (
+        "shared |r r4 |s s1 |f 0:0.500000 1:-1.000000"
+    )
 
 
 class Oddless:
