@@ -26,7 +26,7 @@ from consumer.decide import Decider
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.ladder import ladders_of
 from consumer.domain.policies.base import Policy
-from consumer.domain.policies.catalog import PolicyName, make_policy
+from consumer.domain.policies.catalog import LOOKS_AT_FEATURES, PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.policies.objective import Objective
 from consumer.domain.qtable import HALF_LIFE
@@ -287,7 +287,7 @@ class Settings(BaseSettings):
             ladders=ladders_of(self.all_profiles),
             candles=self.meta_strategy_candles_timeframe if self.kafka_candles_topic else None,
             keeps_usual_atr=self.regime_atr_reference is not None,
-            keeps_features=self.meta_strategy_policy == "linear",
+            keeps_features=self.meta_strategy_policy in LOOKS_AT_FEATURES,
         )
 
     @property

@@ -12,7 +12,7 @@ from consumer.domain.ladder import ladders_of
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.base import Policy
-from consumer.domain.policies.catalog import PolicyName, make_policy
+from consumer.domain.policies.catalog import LOOKS_AT_FEATURES, PolicyName, make_policy
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES, CandidateRule
@@ -97,7 +97,7 @@ class Product:
         elif entrant.policy == "full_information":
             self._path_of = scene.path_of
         candles = None if self._followed is None else ""
-        self._measures = entrant.policy == "linear"
+        self._measures = entrant.policy in LOOKS_AT_FEATURES and scene.world.features.size > 0
         self._state = PartitionState(
             FoldSettings(
                 ladders=ladders_of(STRATEGY_PROFILES),
@@ -130,11 +130,11 @@ class Product:
             trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
             features=question.features if self._measures else NO_FEATURES,
         )
-        if self._measures:
+        if self._measures and self._followed is None:
             self._remember(context, question, choice.arm)
         if self._followed is not None:
             entry = self._followed.entries[question.number]
-            self._follow(context, str(question.number), choice.arm, entry)
+            self._follow(context, question, choice.arm, entry)
         return self._arms.index(choice.arm)
 
     def learn(self, question: Question, arm: int, reward: float) -> None:
@@ -153,34 +153,40 @@ class Product:
             "exit_price": _PRICE,  # says nothing where R is given
             "realized_r": reward,
         }
+        if self._measures and self._scene.outcomes is not None:
+            told["side"] = self._scene.outcomes.entries[question.number].side
         if self._path_of is not None:
             told |= self._path_of(question.number, arm)
-        self._state.fold_trade(TradeClosed(**told), 0)
+        # a decision that is too old by then is known no more
+        closed_ms = int(self._scene.world.closed_ms[question.number, arm]) if self._measures else 0
+        self._state.fold_trade(TradeClosed(**told), closed_ms)
         self._state.take_changes()  # no view asks for them
 
     def _remember(self, context: ContextKey, question: Question, arm: str) -> None:
         """Let the fold know what was measured of a signal when its trade closes."""
+        outcomes = self._scene.outcomes
+        entry = None if outcomes is None else outcomes.entries[question.number]
         remembered = OpenDecision(
             str(question.number),
             context.account,
             context.symbol,
-            Side.LONG,
+            Side.LONG if entry is None else entry.side,
             context.regime,
             None,
             arm,
-            _ATR,
+            _ATR if entry is None else entry.atr,
             STRATEGY_PROFILES[arm].r_sl,
-            0,
+            int(self._scene.world.decided_ms[question.number]),
             question.features,
         )
         self._state.admit(remembered, is_exploration=False)
 
     def _follow(
-        self, context: ContextKey, decision_id: str, arm: str, entry: paper_signals.Entry
+        self, context: ContextKey, question: Question, arm: str, entry: paper_signals.Entry
     ) -> None:
         """Let the fold follow a signal by the candles that come."""
         remembered = OpenDecision(
-            decision_id,
+            str(question.number),
             context.account,
             context.symbol,
             entry.side,
@@ -190,6 +196,7 @@ class Product:
             entry.atr,
             STRATEGY_PROFILES[arm].r_sl,
             entry.close_ms,
+            question.features,
         )
         series = entry.series
         price = series.bars[entry.index].close

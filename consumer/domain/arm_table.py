@@ -104,13 +104,31 @@ class ArmTable:
         self._put(trade.context, trade.strategy, arms)
         return arms
 
-    def learn_on_paper(self, context: ContextKey, rewards: Mapping[str, float]) -> None:
-        """Count what strategies, by id, would have earned [in the table's unit]."""
+    def learn_on_paper(
+        self, context: ContextKey, rewards: Mapping[str, float], features: Features = NO_FEATURES
+    ) -> None:
+        """Count what strategies, by id, would have earned [in the table's unit] on a signal with such features."""
         self.rows[context] = with_paper(self.row(context), rewards, self._decay)
         self.changes.arms.update((context, name) for name in rewards)
         for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
             self.parents[parent] = with_paper(row, rewards, self._decay)
             self.changes.parents.update((parent, name) for name in rewards)
+        widest = context.parents[0]
+        row = self.parents[widest]
+        if features or any(row[name].paper_feature_sums for name in rewards):
+            self.parents[widest] = {**row, **self._with_features(row, rewards, features)}
+
+    def _with_features(
+        self, row: Row, rewards: Mapping[str, float], features: Features
+    ) -> dict[str, ArmStats]:
+        return {
+            name: row[name]._replace(
+                paper_feature_sums=fold_features(
+                    row[name].paper_feature_sums, features, reward, self._decay
+                )
+            )
+            for name, reward in rewards.items()
+        }
 
     def _put(self, context: ContextKey, strategy: str, arms: Arms) -> None:
         arm, *of_parents = arms

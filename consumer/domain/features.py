@@ -1,5 +1,6 @@
 """A signal's market -> numbers that rewards may depend on, and what they say of an arm."""
 
+from functools import lru_cache
 from math import log10
 
 from schemas import Side, Signal
@@ -29,7 +30,8 @@ FeatureSums = tuple[float, ...]
 """Of an arm, see `fold_features`; empty before its first reward with features."""
 
 _Z = len(FEATURES) + 1
-_PRODUCTS = _Z * (_Z + 1) // 2
+PRODUCTS = _Z * (_Z + 1) // 2
+"""Of the sums of an arm those that its rewards are not in; they come first."""
 
 
 def features_of(signal: Signal) -> Features:
@@ -79,13 +81,17 @@ def fold_features(
         decay: As in `fold_reward` [1].
     """
     if not features:
-        return tuple(decay * value for value in sums)
-    z = (1.0, *features)
-    new = [one * other for number, one in enumerate(z) for other in z[number:]]
-    new += [one * reward for one in z]
+        return tuple([decay * value for value in sums])
+    new = (*_products(features), reward, *[one * reward for one in features])
     if not sums:
-        return tuple(new)
-    return tuple(decay * old + more for old, more in zip(sums, new, strict=True))
+        return new
+    return tuple([decay * old + more for old, more in zip(sums, new, strict=True)])
+
+
+@lru_cache(maxsize=8)  # on paper each signal tells of all strategies
+def _products(features: Features) -> tuple[float, ...]:
+    z = (1.0, *features)
+    return tuple(one * other for number, one in enumerate(z) for other in z[number:])
 
 
 def revise_features(
@@ -102,6 +108,6 @@ def revise_features(
     if not features or not sums:
         return sums
     moved = [weight * change * one for one in (1.0, *features)]
-    return sums[:_PRODUCTS] + tuple(
-        old + more for old, more in zip(sums[_PRODUCTS:], moved, strict=True)
+    return sums[:PRODUCTS] + tuple(
+        old + more for old, more in zip(sums[PRODUCTS:], moved, strict=True)
     )

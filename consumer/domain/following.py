@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from consumer.domain.context import ContextKey
+from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.ladder import Ladder
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.paper import Calibration
@@ -96,6 +97,8 @@ class Followed(NamedTuple):
     """What its first trade earned before fees [R: one ATR]."""
     paper_r: float | None = None
     """What the chosen strategy earned on paper, once its ladder has ended [R: one ATR]."""
+    features: Features = NO_FEATURES
+    """Of the signal, where they are kept."""
 
     @property
     def series(self) -> Series:
@@ -114,6 +117,8 @@ class Ended(NamedTuple):
     context: ContextKey
     rewards: Mapping[str, float]
     """What each strategy would have earned, by id, before fees [the table's unit]."""
+    features: Features
+    """Of the signal."""
 
 
 @dataclass(slots=True)
@@ -214,6 +219,7 @@ class Following:
                     decision.timestamp_ms,
                     decision.number,
                     dict.fromkeys(self._ladders, Lane()),
+                    features=decision.features,
                 )
             )
         while self.followed:
@@ -333,7 +339,7 @@ class Following:
             name: in_unit(r, self._reward_unit, self._ladders[name].stop)
             for name, r in found.items()
         }
-        return [Ended(one.context, rewards)]
+        return [Ended(one.context, rewards, one.features)]
 
     # What was really earned
 

@@ -263,7 +263,7 @@ class PartitionState:
                 arm.context, arm.strategy, reward, arm.features
             )
             ordinal, parent_ordinals = stats.count, (widest.count, regime.count)
-            paper = self._fold_path(arm.context, trade, atr)
+            paper = self._fold_path(arm, trade, atr)
         self._count_trade(
             FoldedTrade(
                 account,
@@ -290,14 +290,12 @@ class PartitionState:
             outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)
         )
 
-    def _fold_path(
-        self, context: ContextKey, trade: TradeClosed, atr: float | None
-    ) -> dict[str, float]:
+    def _fold_path(self, arm: _Arm, trade: TradeClosed, atr: float | None) -> dict[str, float]:
         """Fold what each strategy would have earned; give it by id, nothing when it is not told."""
         if not trade.path or atr is None or self.following is not None:
             return {}  # where candles tell it, it would count twice
         found = paper_rewards(self.settings.ladders, trade, atr, self.settings.reward_unit)
-        self.table.learn_on_paper(context, found)
+        self.table.learn_on_paper(arm.context, found, arm.features)
         return found
 
     # Candles
@@ -315,8 +313,8 @@ class PartitionState:
         return outcome
 
     def _fold_ended(self, ended: Iterable[Ended]) -> None:
-        for context, rewards in ended:
-            self.table.learn_on_paper(context, rewards)
+        for one in ended:
+            self.table.learn_on_paper(*one)
 
     def _note_realized(self, decision: OpenDecision, trade: TradeClosed, reward_r: float) -> None:
         """Let following compare what its ladder would have earned, where the ladder closed it."""

@@ -40,6 +40,8 @@ class ArmStats(NamedTuple):
     """As `recent_r`, on paper [R]."""
     feature_sums: FeatureSums = ()
     """What rewards had to do with their signals; of an account's arm alone, where features are kept."""
+    paper_feature_sums: FeatureSums = ()
+    """The same on paper."""
 
     @property
     def avg_reward(self) -> float:
@@ -104,7 +106,8 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
     """
     (
         count, ema, wins, losses, total, squares, loss_squares, recent,
-        paper_count, paper, paper_squares, paper_loss_squares, recent_paper, feature_sums,
+        paper_count, paper, paper_squares, paper_loss_squares, recent_paper,
+        feature_sums, paper_feature_sums,
     ) = stats  # fmt: skip
     return ArmStats(
         count + 1,
@@ -121,6 +124,7 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
         paper_loss_squares,
         recent_paper,
         feature_sums,
+        paper_feature_sums,
     )
 
 
@@ -192,6 +196,7 @@ def revise_reward(
         stats.paper_loss_squares,
         stats.recent_paper_r,
         stats.feature_sums,
+        stats.paper_feature_sums,
     )
 
 

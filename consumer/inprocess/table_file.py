@@ -20,7 +20,7 @@ from consumer.store.files import write_in_one_step
 from schemas import MarketRegime
 from schemas.fields import Account, StrategyName, Symbol
 
-_TOLD = tuple(name for name in ArmStats._fields if name != "feature_sums")
+_TOLD = tuple(name for name in ArmStats._fields if "feature_sums" not in name)
 """Statistics of an arm in the file; no policy in process looks at features."""
 
 _Count = Annotated[int, Field(ge=0)]

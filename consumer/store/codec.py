@@ -108,6 +108,14 @@ def decode_context(text: str) -> ContextKey:
     return ContextKey(account, symbol, MarketRegime(regime), variant)
 
 
+def _has_features(stats: ArmStats) -> bool:
+    return bool(stats.feature_sums or stats.paper_feature_sums)
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
 def parent_field(parent: ParentKey, strategy: str) -> str:
     """Name an arm of a parent; none of its parts holds a colon."""
     name = f"{parent.account}:{parent.regime or '*'}:{strategy}"
@@ -120,8 +128,8 @@ def encode_parent(parent: ParentKey, strategy: str, stats: ArmStats) -> str:
         [
             *parent,
             strategy,
-            *stats[:-1],
-            *stats.feature_sums,
+            *stats[:-2],
+            *([stats.feature_sums, stats.paper_feature_sums] if _has_features(stats) else ()),
         ]
     )
 
@@ -148,7 +156,7 @@ def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]
             float(paper_squares),
             float(paper_loss_squares),
             float(recent_paper),
-            tuple(map(float, sums)),
+            *map(_floats, sums),
         )
     return found
 
@@ -190,7 +198,7 @@ def decode_decision(decision_id: str, text: str) -> OpenDecision:
         float(atr),
         float(atr_mult_sl),
         timestamp_ms,
-        tuple(map(float, features)),
+        _floats(features),
         number,
         closed_number,
     )
@@ -266,20 +274,21 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
         sequence,
         (of_all, of_regime),
         None if paper is None else float(paper),
-        tuple(map(float, features)),
+        _floats(features),
     )
 
 
 def encode_followed(one: Followed) -> str:
     """Write a followed signal."""
     lanes = {name: list(lane) for name, lane in one.lanes.items()}
-    return _dump([*one[1:-3], lanes, one.real_r, one.paper_r])
+    *told, _, real_r, paper_r, features = one[1:]
+    return _dump([*told, lanes, real_r, paper_r, *features])
 
 
 def decode_followed(decision_id: str, text: str) -> Followed:
     """Read a followed signal."""
     account, symbol, side, regime, variant, strategy, entry, atr, *rest = orjson.loads(text)
-    timeframe, since_ms, timestamp_ms, number, lanes, real_r, paper_r = rest
+    timeframe, since_ms, timestamp_ms, number, lanes, real_r, paper_r, *features = rest
     return Followed(
         decision_id,
         intern(account),
@@ -300,6 +309,7 @@ def decode_followed(decision_id: str, text: str) -> Followed:
         },
         None if real_r is None else float(real_r),
         None if paper_r is None else float(paper_r),
+        _floats(features),
     )
 
 

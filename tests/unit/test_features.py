@@ -13,6 +13,7 @@ from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.features import (
     FEATURES,
     NO_FEATURES,
+    PRODUCTS,
     Features,
     features_of,
     fold_features,
@@ -24,7 +25,7 @@ from consumer.domain.policies.base import Policy, Situation
 from consumer.domain.policies.catalog import SharedPolicy, make_policy
 from consumer.domain.policies.evidence import Ladders, deviations_of
 from consumer.domain.policies.objective import Objective
-from consumer.domain.policies.slopes import Slopes
+from consumer.domain.policies.slopes import Design, Slopes
 from consumer.domain.policies.ucb import Ucb
 from consumer.domain.qtable import HALF_LIFE, NO_REWARDS, ArmStats, decay_of, fold_reward
 from consumer.domain.strategies import STRATEGY_PROFILES
@@ -196,7 +197,8 @@ def history(seed: int, count: int, slope: float = 0.4) -> list[tuple[Features, f
 
 
 def slopes_of(seen: list[tuple[Features, float]], width: float) -> Slopes:
-    return Slopes.of_sums(tuple(summed(seen, 1.0)), 2.0, width)
+    sums = tuple(summed(seen, 1.0))
+    return Slopes.of_sums(sums, 2.0, Design.of_products(sums[:PRODUCTS], width))
 
 
 @pytest.mark.parametrize("count", [1, 5, 200])
@@ -211,14 +213,14 @@ def test_slopes_are_the_posterior_of_a_linear_model(count: int) -> None:
 
     found = slopes_of(seen, 0.2)
 
-    assert found.centre == pytest.approx(usual)
+    assert found.design.centre == pytest.approx(usual)
     assert found.means == pytest.approx(means)
     asked = drawn(Random(9))
-    shift = found.shift(asked)
     away = np.array(asked) - usual
-    assert shift.mean == pytest.approx(means @ away)
-    assert sum(shift.parts) == pytest.approx(shift.mean)
-    assert shift.variance == pytest.approx(away @ covariance @ away)
+    assert found.design.away(asked) == pytest.approx(away)
+    assert found.design.variance(found.design.away(asked)) == pytest.approx(
+        away @ covariance @ away
+    )
 
 
 @pytest.mark.parametrize("count", [2, 40])
@@ -239,10 +241,12 @@ def test_evidence_is_that_of_the_rewards_with_and_without_slopes(count: int) -> 
 def test_without_rewards_nothing_is_added_and_little_is_known() -> None:
     features = drawn(Random(3))
 
-    shift = Slopes.of_sums((), 2.0, 0.2).shift(features)
+    found = Slopes.of_sums((), 2.0, Design.of_products((), 0.2))
 
-    assert (shift.mean, shift.parts) == (0.0, [0.0] * len(FEATURES))
-    assert shift.variance == pytest.approx(0.2**2 * sum(value * value for value in features))
+    assert (found.means, found.log_evidence) == ([0.0] * len(FEATURES), 0.0)
+    assert found.design.variance(found.design.away(features)) == pytest.approx(
+        0.2**2 * sum(value * value for value in features)
+    )
 
 
 def test_a_feature_that_never_changes_tells_nothing() -> None:
@@ -252,7 +256,7 @@ def test_a_feature_that_never_changes_tells_nothing() -> None:
     for number in range(1000):
         sums = fold_features(sums, features, float(number % 7), DECAY)
 
-    found = Slopes.of_sums(sums, 2.0, 0.2)
+    found = Slopes.of_sums(sums, 2.0, Design.of_products(sums[:PRODUCTS], 0.2))
 
     assert found.means == pytest.approx([0.0] * len(FEATURES), abs=1e-9)
 
@@ -297,16 +301,20 @@ def test_features_move_estimates_by_what_they_tell(slope: float, least: float, m
     row = told(history(7, 400, slope))
     features = tuple(0.9 * (name == "news sentiment") for name in FEATURES)
 
-    plain, moved = (estimates(made(name), asked(row, features)) for name in ("ucb", "linear"))
+    plain, moved = (
+        estimates(made(name), asked(row, features)) for name in ("kernel_ucb", "linear")
+    )
 
     for one, other in zip(plain, moved, strict=True):
         assert 0.9 * 2.0 * least <= abs(other - one) <= 0.9 * 2.0 * most
 
 
-def test_without_features_it_is_ucb() -> None:
+def test_without_features_it_is_kernel_ucb() -> None:
     row = told(history(8, 50))
 
-    assert estimates(made("linear"), asked(row, ())) == estimates(made("ucb"), asked(row, ()))
+    assert estimates(made("linear"), asked(row, ())) == estimates(
+        made("kernel_ucb"), asked(row, ())
+    )
 
 
 def test_by_the_sharpe_ratio_they_count_in_deviations() -> None:
@@ -391,7 +399,7 @@ def test_a_table_that_did_not_keep_them_is_refused() -> None:
         Meta(FoldSettings(keeps_features=True), 8, settings.topics).check(stored, "partition 0")
 
 
-def test_only_one_policy_has_them_kept() -> None:
+def test_only_policies_that_look_at_them_have_them_kept() -> None:
     names = ("epsilon_greedy", "ucb", "kernel_ucb", "linear", "thompson", "full_information")
     kept = [
         name
@@ -399,4 +407,4 @@ def test_only_one_policy_has_them_kept() -> None:
         if Settings(meta_strategy_policy=name, _env_file=None).fold.keeps_features  # type: ignore[call-arg]
     ]
 
-    assert kept == ["linear"]
+    assert kept == ["linear", "full_information"]

@@ -8,7 +8,7 @@ from consumer.domain.policies.base import Policy
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.evidence import Ladders, on_paper
 from consumer.domain.policies.full_information import FullInformation
-from consumer.domain.policies.linear import LinearEstimator
+from consumer.domain.policies.linear import LinearEstimator, paper_by_features
 from consumer.domain.policies.objective import Objective
 from consumer.domain.policies.thompson import Thompson
 from consumer.domain.policies.ucb import Ucb
@@ -19,6 +19,9 @@ SharedPolicy = Literal["ucb", "kernel_ucb", "linear", "thompson", "full_informat
 PolicyName = Literal[
     "epsilon_greedy", "ucb", "kernel_ucb", "linear", "thompson", "full_information"
 ]
+
+LOOKS_AT_FEATURES: frozenset[PolicyName] = frozenset({"linear", "full_information"})
+"""Those whose signals are measured."""
 
 _PATH_WIDTH, _FOLLOWED_WIDTH = 1.0, 0.5
 """Deviations of the bound on paper: where paths end at the exit a wide ladder has to be held for longer
@@ -57,14 +60,14 @@ def make_policy(
         case "kernel_ucb":
             return ucb
         case "linear":
-            return replace(ucb, estimator=LinearEstimator(base=apart), name=name)
+            return replace(ucb, estimator=LinearEstimator(base=alike), name=name)
         case "thompson":
             return Thompson(estimator=apart, default_strategy=default_strategy)
         case "full_information":
             paper = replace(alike, sums_of=on_paper)
             return FullInformation(
                 on_paper=Ucb(
-                    estimator=paper,
+                    estimator=LinearEstimator(base=paper, sums_of=paper_by_features),
                     width=_FOLLOWED_WIDTH if follows else _PATH_WIDTH,
                     default_strategy=default_strategy,
                 ),

@@ -7,112 +7,115 @@ personalized news article recommendation (a regression an arm, and its upper con
 
 from collections.abc import Sequence
 from math import log, sqrt
+from operator import mul
 from typing import NamedTuple, Self
 
-from consumer.domain.features import FEATURES, Features, FeatureSums
+from consumer.domain.features import FEATURES, PRODUCTS, Features, FeatureSums
 
 _COUNT = len(FEATURES)
 _Z = _COUNT + 1
-_PRODUCTS = _Z * (_Z + 1) // 2
-_ROWS = [number * _Z - number * (number - 1) // 2 for number in range(_Z)]
-"""Where each row of the triangle begins, at its diagonal."""
+_DIAGONAL = [number * _Z - number * (number - 1) // 2 for number in range(_Z)]
+"""Where each row of the triangle of products begins."""
 
 
-class Shift(NamedTuple):
-    """What a signal's features do to the mean reward of an arm."""
+class Design(NamedTuple):
+    """What is known of slopes from the features alone, whatever the rewards were."""
 
-    mean: float
-    """Added to it [deviations of a reward]."""
-    variance: float
-    """Added to its own [the same, squared], at least 0."""
-    parts: list[float]
-    """Of the mean, feature by feature."""
+    weight: float
+    """Rewards behind it [1], older ones in part."""
+    centre: list[float]
+    """Mean features: there nothing is added."""
+    inverse: list[list[float]]
+    """Rows of a lower triangle; it transposed times itself is the covariance of the slopes."""
+    log_volume: float
+    """Logarithm of what is left of the volume in which the slopes were believed to lie."""
+
+    @classmethod
+    def of_products(cls, products: Sequence[float], width: float) -> Self:
+        """Work it out from the sums of products.
+
+        Args:
+            products: First part of an arm's sums (`features.fold_features`); empty: no rewards.
+            width: How far slopes are believed to be from 0 [deviations of a reward], above 0.
+        """
+        size = range(_COUNT)
+        if not products:
+            return cls(0.0, [0.0] * _COUNT, [[0.0] * row + [width] for row in size], 0.0)
+        ridge = 1.0 / (width * width)
+        weight = products[0]
+        centre = [value / weight for value in products[1:_Z]]
+        # Cholesky's factor of the precision, row by row; features are taken about their means
+        factor: list[list[float]] = []
+        log_volume = 0.0
+        for row in size:
+            made: list[float] = []
+            for column in range(row):
+                common = products[_DIAGONAL[column + 1] + row - column]
+                common -= weight * centre[row] * centre[column]
+                upper = factor[column]
+                made.append((common - _dot(made, upper)) / upper[column])
+            # rounding may leave a feature that never changes a little less than nothing
+            square = max(0.0, products[_DIAGONAL[row + 1]] - weight * centre[row] ** 2) + ridge
+            made.append(sqrt(max(square - _dot(made, made), 0.5 * ridge)))
+            factor.append(made)
+            log_volume -= log(width * made[row])
+        return cls(weight, centre, _inverse(factor), log_volume)
+
+    def away(self, features: Features) -> list[float]:
+        """Give how far a signal's features are from the mean ones."""
+        return [one - usual for one, usual in zip(features, self.centre, strict=True)]
+
+    def variance(self, away: Sequence[float]) -> float:
+        """Give how unsure it is what features so far from the mean ones add [deviations of a reward, squared]."""
+        projected = [_dot(row, away) for row in self.inverse]
+        return _dot(projected, projected)
 
 
 class Slopes(NamedTuple):
     """What is believed of an arm's slopes, one for each feature."""
 
-    centre: list[float]
-    """Mean features of its rewards: there nothing is added."""
+    design: Design
     means: list[float]
     """Mean slope [deviations of a reward for a change of 1]."""
-    inverse: list[list[float]]
-    """Rows of a lower triangle whose square, it transposed times itself, is the slopes' covariance."""
     log_evidence: float
     """How much better the rewards were foretold with slopes than without."""
 
     @classmethod
-    def of_sums(cls, sums: FeatureSums, deviation: float, width: float) -> Self:
+    def of_sums(cls, sums: FeatureSums, deviation: float, design: Design) -> Self:
         """Regress rewards on features, both about their means: what is common to all is no slope.
 
         Args:
-            sums: Of the arm (`features.fold_features`).
+            sums: Of the arm (`features.fold_features`); empty: no rewards.
             deviation: Of one reward [R], above 0.
-            width: How far slopes are believed to be from 0 [deviations of a reward], above 0.
+            design: Of the same sums.
         """
-        size = range(_COUNT)
-        ridge = 1.0 / (width * width)
         if not sums:
-            inverse = [[0.0] * row + [width] for row in size]
-            return cls([0.0] * _COUNT, [0.0] * _COUNT, inverse, 0.0)
-        weight, total = sums[0], sums[_PRODUCTS]
-        centre = [value / weight for value in sums[1:_Z]]
+            return cls(design, [0.0] * _COUNT, 0.0)
+        total = sums[PRODUCTS]
         common = [
             (value - one * total) / deviation
-            for value, one in zip(sums[_PRODUCTS + 1 :], centre, strict=True)
+            for value, one in zip(sums[PRODUCTS + 1 :], design.centre, strict=True)
         ]
-        # Cholesky's factor of the precision, row by row
-        factor: list[list[float]] = []
-        log_evidence = 0.0
-        for row in size:
-            made: list[float] = []
-            for column in range(row):
-                spread = (
-                    sums[_ROWS[column + 1] + row - column] - weight * centre[row] * centre[column]
-                )
-                upper = factor[column]
-                for one, other in zip(made, upper, strict=False):
-                    spread -= one * other
-                made.append(spread / upper[column])
-            # rounding may leave a feature that never changes a little less than nothing
-            square = max(0.0, sums[_ROWS[row + 1]] - weight * centre[row] ** 2) + ridge
-            for one in made:
-                square -= one * one
-            made.append(sqrt(max(square, 0.5 * ridge)))
-            factor.append(made)
-            log_evidence -= log(width * made[row])
-        inverse = _inverse(factor)
-        half = [sum(a * b for a, b in zip(row, common, strict=False)) for row in inverse]
-        means = [
-            sum(inverse[row][column] * half[row] for row in range(column, _COUNT))
-            for column in size
-        ]
-        log_evidence += 0.5 * sum(value * value for value in half)
-        return cls(centre, means, inverse, log_evidence)
+        half = [_dot(row, common) for row in design.inverse]
+        means = [0.0] * _COUNT
+        for value, row in zip(half, design.inverse, strict=True):
+            for column, one in enumerate(row):
+                means[column] += one * value
+        return cls(design, means, design.log_volume + 0.5 * _dot(half, half))
 
-    def shift(self, features: Features) -> Shift:
-        """Give what a signal with such features adds to the mean reward."""
-        away = [one - usual for one, usual in zip(features, self.centre, strict=True)]
-        parts = [slope * one for slope, one in zip(self.means, away, strict=True)]
-        variance = 0.0
-        for row in self.inverse:
-            projected = 0.0
-            for one, other in zip(row, away, strict=False):
-                projected += one * other
-            variance += projected * projected
-        return Shift(sum(parts), variance, parts)
+
+def _dot(one: Sequence[float], other: Sequence[float]) -> float:
+    """Multiply vectors; the longer one is cut to the length of the shorter."""
+    found: float = sum(map(mul, one, other))
+    return found
 
 
 def _inverse(factor: Sequence[Sequence[float]]) -> list[list[float]]:
     """Invert a lower triangle, given and returned as rows up to the diagonal."""
-    found: list[list[float]] = []
-    for row, values in enumerate(factor):
-        diagonal = values[row]
-        made = []
-        for column in range(row):
-            whole = 0.0
-            for step in range(column, row):
-                whole += values[step] * found[step][column]
-            made.append(-whole / diagonal)
-        found.append([*made, 1.0 / diagonal])
-    return found
+    columns: list[list[float]] = []  # of the inverse, from the diagonal down
+    for first, values in enumerate(factor):
+        column = [1.0 / values[first]]
+        for row in factor[first + 1 :]:
+            column.append(-_dot(row[first:], column) / row[first + len(column)])
+        columns.append(column)
+    return [[columns[n][row - n] for n in range(row + 1)] for row in range(len(factor))]
