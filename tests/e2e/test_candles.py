@@ -132,7 +132,7 @@ async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy:
 
     before = await deployment.view()
     await deployment.redis.unlink(*await deployment.all_keys())
-    await eventually_same(deployment, before)
+    await deployment.until_same(before)
     done = await deployment.run("replay", "--verify")
     assert done.code == 0, done.err + done.out
     await worker.terminate()
@@ -140,13 +140,6 @@ async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy:
     assert done.code == 0, done.err
     assert "candles" in done.out
     assert is_same_view(await deployment.view(), before)
-
-
-async def eventually_same(deployment: Deployment, before: dict[str, dict[str, str]]) -> None:
-    async def is_same() -> bool:
-        return is_same_view(await deployment.view(), before)
-
-    await eventually(is_same, what="the same view as before")
 
 
 async def test_a_candle_that_is_none_goes_to_the_dead_letters_once(deploy: Deploy) -> None:

@@ -12,8 +12,8 @@ from consumer.local.stack import Stack
 from tests.support.builders import make_signal
 from tests.support.executor import signals, trade_for
 from tests.support.fold_oracle import assert_table, fold
-from tests.support.kafka_io import KafkaIo, content, eventually, keyed
-from tests.support.servers import DEPLOYMENTS, Deployment, is_same_view
+from tests.support.kafka_io import KafkaIo, content, keyed
+from tests.support.servers import DEPLOYMENTS, Deployment
 
 NOTICED_S = 5.0
 """A loss is noticed within a second; the rest is for a busy machine."""
@@ -63,13 +63,6 @@ async def teach(deployment: Deployment, count: int, seed: int) -> None:
     await deployment.settled()
 
 
-async def until_same(deployment: Deployment, before: dict[str, dict[str, str]]) -> None:
-    async def is_same() -> bool:
-        return is_same_view(await deployment.view(), before)
-
-    await eventually(is_same, timeout_s=20, what="the same view as before")
-
-
 async def judge(deployment: Deployment) -> None:
     """Compare the table with the fold of the logs."""
     await deployment.settled()
@@ -111,7 +104,7 @@ async def test_a_loss_under_an_idle_worker_is_noticed_and_healed(deploy: Deploy,
         lambda m: m.value("meta_strategy_rewinds_total") > rewinds, timeout_s=30
     )
     noticed_s = time.monotonic() - started
-    await until_same(deployment, before)
+    await deployment.until_same(before)
     assert noticed_s < NOTICED_S
     lost = 1 if loss in {"one partition", "cells kept"} else 2
     assert metrics.value("meta_strategy_rewinds_total") - rewinds <= lost
@@ -133,7 +126,7 @@ async def test_a_redis_wiped_while_no_worker_runs_is_rebuilt_at_the_next_start(
     assert await deployment.all_keys() == []
     await deployment.started()
 
-    await until_same(deployment, before)
+    await deployment.until_same(before)
     await judge(deployment)
 
 

@@ -405,6 +405,14 @@ class Deployment:
 
         await eventually(is_settled, timeout_s=timeout_s, what="all input worked off")
 
+    async def until_same(self, view: Mapping[str, Mapping[str, str]]) -> None:
+        """Wait until all that is kept in Redis is as it was, to the last bit."""
+
+        async def is_same() -> bool:
+            return is_same_view(await self.view(), view)
+
+        await eventually(is_same, what="the same view as before")
+
     # Its end
 
     async def close(self) -> None:

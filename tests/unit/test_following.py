@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from consumer.domain import following
 from consumer.domain.context import ContextKey
+from consumer.domain.features import FEATURES, Features
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry, Followed
 from consumer.domain.ladder import Bar, Ladder, walk
@@ -51,6 +52,12 @@ def a_candle(bar: Bar, number: int, *, symbol: str = "BTCUSDT", timeframe: str =
     )
 
 
+def features_at(timestamp_ms: int) -> Features:
+    """What is measured of a signal: something else each hour."""
+    hours = timestamp_ms // HOUR
+    return tuple((hours * number % 11 - 5) / 5.0 for number in range(1, len(FEATURES) + 1))
+
+
 def decide(
     state: PartitionState,
     name: str,
@@ -68,6 +75,7 @@ def decide(
             *(name, account, symbol, side, MarketRegime.TREND_UP, None, strategy, atr),
             atr_mult_sl=STRATEGY_PROFILES[strategy].r_sl,
             timestamp_ms=timestamp_ms,
+            features=features_at(timestamp_ms),
         ),
         is_exploration=False,
         entry=Entry(ENTRY, since_ms, "1h"),
@@ -106,6 +114,35 @@ def bars() -> st.SearchStrategy[list[Bar]]:
 
 
 # What comes of a signal
+
+
+def test_outcomes_tell_what_features_have_to_do_with_them() -> None:
+    """Of every ladder, by the signal's features: kept with the signal until it has ended."""
+    state = a_state(keeps_features=True)
+    for number in range(3):
+        decide(
+            state, f"d{number}", since_ms=START + number * HOUR, timestamp_ms=START + number * HOUR
+        )
+        state.fold_candle(a_candle(Bar(ENTRY, ENTRY + 20 * ATR, ENTRY, ENTRY), number))
+
+    account = state.table.parents[CONTEXT.parents[0]]
+    for name in LADDERS:
+        stats = account[name]
+        assert stats.paper_count == 3
+        weights = [state.settings.decay**later for later in (2, 1, 0)]
+        z = [(1.0, *features_at(START + number * HOUR)) for number in range(3)]
+        reward = stats.paper_r / 3  # of all three the same
+        wanted = [
+            sum(w * one[row] * one[column] for w, one in zip(weights, z, strict=True))
+            for row in range(len(z[0]))
+            for column in range(row, len(z[0]))
+        ]
+        wanted += [
+            sum(w * one[row] * reward for w, one in zip(weights, z, strict=True))
+            for row in range(len(z[0]))
+        ]
+        assert stats.paper_feature_sums == pytest.approx(wanted)
+        assert stats.feature_sums == ()
 
 
 @given(bars(), st.sampled_from(Side), st.floats(0.5, 9.0), st.sampled_from(["atr", "risk"]))
@@ -397,7 +434,7 @@ def whole(state: PartitionState) -> Any:
 
 
 def small_state(limit: int) -> PartitionState:
-    return a_state(decision_ttl_ms=limit * HOUR)
+    return a_state(decision_ttl_ms=limit * HOUR, keeps_features=True)
 
 
 @settings(max_examples=60)
