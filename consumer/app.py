@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from consumer import process
 from consumer.decide import Decider
 from consumer.errors import FencedError, MetaStrategyError, RefusedError, TransientError
@@ -22,7 +24,7 @@ from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import Snapshot, load_snapshot
 from consumer.store.table import TableReader
 from consumer.store.view_sync import ViewSync
-from consumer.stream.log_reader import LogReader
+from consumer.stream.log_reader import LogEnds
 from consumer.stream.partition import InputTopics
 from consumer.stream.session import Session
 from consumer.stream.topics import check_topics
@@ -151,7 +153,7 @@ class Worker:
             tables.client, settings.meta_strategy_key_prefix, self._partitions
         )
         view = make_view(settings, self._partitions, self._metrics.redis_seconds.observe)
-        ends = LogReader(settings.connection, ())
+        ends = LogEnds(settings.connection, self._note_open_transaction)
         shared = Shared(
             connection=settings.connection,
             topics=settings.topics,
@@ -194,6 +196,14 @@ class Worker:
                     await view.close()
 
     # The group
+
+    def _note_open_transaction(self, log: TopicPartition, offset: int) -> None:
+        self._logger.warning(
+            "a transaction is open: decisions behind it cannot be read yet",
+            topic=log.topic,
+            partition=log.partition,
+            offset=offset,
+        )
 
     async def _await_topics(self, stop: asyncio.Event) -> int:
         """Check the topics; a Kafka that is away is waited for."""

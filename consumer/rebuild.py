@@ -11,10 +11,10 @@ from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
 from consumer.domain.following import CandleOutcome
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Position
-from consumer.errors import BadMessageError, RefusedError
+from consumer.errors import BadMessageError, RefusedError, TransientError
 from consumer.learn import follow, learn
 from consumer.pipeline import decoded_candle, decoded_trade
-from consumer.stream.log_reader import LogReader
+from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.wire import LoggedDecision, decode_logged_decision, decode_signal
 
 
@@ -48,7 +48,7 @@ class Bounds(NamedTuple):
     last: Position
 
 
-async def bounds_of(reader: LogReader, logs: Logs) -> Bounds:
+async def bounds_of(reader: LogReader | LogEnds, logs: Logs) -> Bounds:
     """Ask where logs begin and end.
 
     Raises:
@@ -172,7 +172,7 @@ async def catch_up(
     signals_log: TopicPartition,
     upto: Position | None,
     is_atomic: bool = False,
-    ends: LogReader | None = None,
+    ends: LogEnds | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> CatchUp:
     """Fold what the logs hold past a state's position, in the order of `merged`.
@@ -187,20 +187,28 @@ async def catch_up(
             ends.
         is_atomic: Whether decisions and the group's offsets are committed together: what a decision has
             seen was then worked off, dead letters and all, whatever the group is said to stand at.
-        ends: Asked where the logs begin and end; `reader` itself when None.
+        ends: Asked where the logs begin and end, and waited for until all decisions can be read; `reader` is
+            asked when None, where nobody writes.
         on_progress: Told how many records were folded.
 
     Raises:
         RefusedError: The state stands beyond the end of a log.
-        TransientError: Kafka did not answer.
+        TransientError: Kafka did not answer, or not all of a log can be read yet.
     """
     found = CatchUp()
+    if ends is not None:
+        await ends.settled(logs.decisions)
+    # only now: decisions have seen input that is older than they are
     first, last = await bounds_of(ends or reader, logs)
     start = Position(*map(max, first, state.position))
     for log, position, begin, end in zip(logs, state.position, first, last, strict=True):
         if log is None:
             continue
         if position > end:
+            if ends is not None and position <= await ends.written(log):
+                raise TransientError(
+                    f"{log.topic}-{log.partition}: a transaction is open before offset {position}"
+                )
             raise RefusedError(
                 f"{log.topic}-{log.partition}: the table is folded up to offset {position}, the "
                 f"log ends at {end}: was the topic made anew? Run `meta-strategy qtable rebuild` "

@@ -22,7 +22,7 @@ from consumer.ports import Clock, View
 from consumer.rebuild import CatchUp, catch_up, first_undecided, logs_of
 from consumer.store.snapshot import Snapshot
 from consumer.store.view_sync import ViewSync
-from consumer.stream.log_reader import LogReader
+from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.partition import Offsets
 from consumer.stream.transaction import Batch
 from consumer.telemetry.logs import Logger, RecordLog, Throttle
@@ -42,7 +42,7 @@ class Shared:
     topics: TopicNames
     fold: FoldSettings
     pipeline: Pipeline
-    ends: LogReader
+    ends: LogEnds
     """Asked where logs begin and end."""
     view: View[Any]
     clock: Clock

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.stream.log_reader import LogEnds
 from consumer.stream.ownership import final_offsets
 from consumer.stream.partition import Offsets, Partition
 from consumer.stream.transaction import SLOW_COMMIT_S, Sink
@@ -127,6 +128,8 @@ class Assignment:
                 last = await self._consumer.end_offsets(logs)
         except (KafkaError, TimeoutError, OSError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        for log in logs:
+            await self._check_end(log, committed[log] or 0, last[log])
         self._committed = {
             log: self._start_of(log, committed[log], first[log], last[log]) for log in logs
         }
@@ -142,15 +145,24 @@ class Assignment:
             life.add_done_callback(lambda _: self._wake.set())
         return lives
 
+    async def _check_end(self, log: TopicPartition, committed: int, last: int) -> None:
+        if committed <= last:
+            return
+        async with LogEnds(self._connection) as ends:
+            written = await ends.written(log)
+        if committed <= written:  # a producer's transaction is not finished yet
+            raise TransientError(
+                f"{log.topic}-{log.partition}: a transaction is open before offset {committed}"
+            )
+        raise RefusedError(
+            f"{log.topic}-{log.partition}: the group stands at offset {committed}, "
+            f"the log ends at {written}: was the topic made anew? Use another KAFKA_GROUP_ID and "
+            "run `meta-strategy qtable rebuild`"
+        )
+
     def _start_of(self, log: TopicPartition, committed: int | None, first: int, last: int) -> int:
         if committed is None:
             return first if self._start == "earliest" else last
-        if committed > last:
-            raise RefusedError(
-                f"{log.topic}-{log.partition}: the group stands at offset {committed}, "
-                f"the log ends at {last}: was the topic made anew? Use another KAFKA_GROUP_ID and "
-                "run `meta-strategy qtable rebuild`"
-            )
         if committed < first:
             self._on_skipped(log.topic, first - committed)
             return first

@@ -1,8 +1,8 @@
 """Reads stretches of a log, outside any group."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -17,17 +17,30 @@ _SILENCE_TIMEOUT_S = 30.0
 _POLL_MS = 200
 _FETCH_BYTES = 8 << 20  # a long log comes in few answers
 _MAX_RECORDS = 1_000  # some ten milliseconds of work between two turns of the loop
+_LOOK_S = 0.05
 
 
 class LogReader:
     """A consumer without a group, for some partitions; an async context manager.
 
     It connects when it is first asked for something: most openings find nothing to read.
+
+    Args:
+        connection: How to reach Kafka.
+        partitions: That may be read; bounds are given of any.
+        isolation: Whether records of open and aborted transactions count.
     """
 
-    def __init__(self, connection: KafkaConnection, partitions: Sequence[TopicPartition]) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        partitions: Sequence[TopicPartition],
+        *,
+        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+    ) -> None:
         self._connection = connection
         self._partitions = partitions
+        self._isolation = isolation
         self._connecting = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -49,7 +62,7 @@ class LogReader:
             consumer = AIOKafkaConsumer(
                 **self._connection.options(),
                 enable_auto_commit=False,
-                isolation_level="read_committed",
+                isolation_level=self._isolation,
                 auto_offset_reset="earliest",
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 fetch_max_bytes=4 * _FETCH_BYTES,
@@ -67,7 +80,10 @@ class LogReader:
             return consumer
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
-        """Give the first offset of a log and the one behind its last committed record."""
+        """Give the first offset of a log and the one behind its last record that counts.
+
+        With `read_committed` that is where the first transaction begins that is not finished yet.
+        """
         consumer = await self._connected()
         try:
             async with asyncio.timeout(_SILENCE_TIMEOUT_S):
@@ -106,3 +122,64 @@ class LogReader:
                 await asyncio.sleep(0)  # what the client holds it gives without waiting
         except (KafkaError, TimeoutError) as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+
+
+class LogEnds:
+    """Where logs begin and end, and whether all that was written can be read; an async context manager.
+
+    Args:
+        connection: How to reach Kafka.
+        on_wait: Told of a log, and of the offset where its first open transaction begins, when that has to be
+            waited for.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        on_wait: Callable[[TopicPartition, int], None] = lambda *_: None,
+    ) -> None:
+        self._on_wait = on_wait
+        self._readable = LogReader(connection, ())
+        self._written = LogReader(connection, (), isolation="read_uncommitted")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close(2.0)
+
+    async def close(self, timeout_s: float) -> None:
+        """Close the connections, within a time."""
+        await asyncio.gather(self._readable.close(timeout_s), self._written.close(timeout_s))
+
+    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        """Give the first offset of a log and the one up to which it can be read."""
+        return await self._readable.bounds(partition)
+
+    async def written(self, partition: TopicPartition) -> int:
+        """Give the offset behind the last record of a log, committed or not."""
+        _, end = await self._written.bounds(partition)
+        return end
+
+    async def settled(self, partition: TopicPartition) -> None:
+        """Wait until all that was written to a log by now can be read.
+
+        A broker acknowledges a transaction before it has written its markers, and what is behind the first
+        missing one cannot be read: a log that only owners of a partition write to must be waited for.
+
+        Raises:
+            TransientError: A transaction stays open, or Kafka did not answer.
+        """
+        written = await self.written(partition)
+        _, end = await self.bounds(partition)
+        if end < written:
+            self._on_wait(partition, end)
+        try:
+            async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+                while end < written:
+                    await asyncio.sleep(_LOOK_S)
+                    _, end = await self.bounds(partition)
+        except TimeoutError:
+            raise TransientError(
+                f"{partition.topic}-{partition.partition}: a transaction stays open at offset {end}"
+            ) from None

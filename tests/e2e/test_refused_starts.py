@@ -1,15 +1,20 @@
 """What would do harm is refused at the start, in one line that names the way out."""
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from consumer.cli.main import main
+from consumer.connection import KafkaConnection
+from consumer.stream.groups import commit_offsets
 from tests.e2e.conftest import Deploy
 from tests.support.builders import make_signal
 from tests.support.executor import trade_for
-from tests.support.kafka_io import content, keyed
+from tests.support.kafka_io import content, eventually, keyed
 from tests.support.servers import Deployment, Finished
 
 KEEP = {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -174,3 +179,66 @@ async def test_a_secret_never_appears_in_an_error(deploy: Deploy) -> None:
         done = await deployment.run("worker", **settings)
         assert_refused(done, code=2)
         assert canary not in done.err + done.out
+
+
+@contextlib.asynccontextmanager
+async def somebody(deployment: Deployment) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer whose transactions take their time."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=deployment.stack.bootstrap_servers,
+        transactional_id=f"{deployment.group}-somebody",
+    )
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def test_decisions_that_cannot_be_read_yet_are_waited_for(deploy: Deploy) -> None:
+    """A broker acknowledges a transaction before all can read it: a death in between shows for a while."""
+    deployment = await deploy(partitions=1)
+    async with somebody(deployment) as producer:
+        worker = await deployment.started()
+        await producer.begin_transaction()
+        await producer.send_and_wait(deployment.topics.decisions, b"{}", partition=0)
+        await deployment.send_signals(*(keyed(make_signal()) for _ in range(5)))
+
+        async def is_folded() -> bool:
+            return int((await deployment.watermark(0)).get("decisions", 0)) > 5
+
+        await eventually(is_folded, what="a table that is ahead of what can be read")
+        await worker.terminate()
+        worker.start()
+        await eventually(
+            lambda: "a transaction is open" in worker.text().rpartition("Enabled")[2],
+            what="a word of it",
+        )
+        assert worker.is_running
+        await producer.abort_transaction()
+        await worker.wait_ready()
+    await deployment.send_signals(*(keyed(make_signal()) for _ in range(5)))
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        await tail.count(10)
+    await deployment.settled()
+
+
+async def test_input_that_cannot_be_read_yet_is_waited_for(deploy: Deploy) -> None:
+    deployment = await deploy(partitions=1)
+    log = TopicPartition(deployment.topics.signals, 0)
+    await deployment.send_signals(*(keyed(make_signal()) for _ in range(3)))
+    async with somebody(deployment) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(log.topic, b"{}", partition=0)
+        await deployment.send_signals(*(keyed(make_signal()) for _ in range(3)))
+        connection = KafkaConnection(bootstrap_servers=deployment.stack.bootstrap_servers)
+        await commit_offsets(connection, deployment.group, {log: 7})
+
+        worker = deployment.worker()
+        worker.start()
+        await eventually(
+            lambda: "a transaction is open before offset 7" in worker.text(), what="a word of it"
+        )
+        assert worker.is_running
+        await producer.abort_transaction()
+        await worker.wait_ready()

@@ -28,7 +28,7 @@ from consumer.stream import (
     session,
     transaction,
 )
-from consumer.stream.log_reader import LogReader
+from consumer.stream.log_reader import LogEnds
 from consumer.telemetry import logs
 from consumer.telemetry.findings import Findings
 from consumer.telemetry.health import Health
@@ -236,7 +236,7 @@ class SimulatedWorker(app.Worker):
             ),
             fold=_fold(candles_topic),
             pipeline=Pipeline(_decider()),
-            ends=LogReader(self._settings.connection, ()),
+            ends=LogEnds(self._settings.connection),
             view=SimulatedView(store, self.process),
             clock=_Clock(cluster, self.process),
             metrics=self._metrics,
