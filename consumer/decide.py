@@ -99,6 +99,7 @@ class Decider:
         selector: Chooses the strategy.
         seed: Of all draws, equal in all workers.
         max_signal_age_ms: Older signals are refused; 0 accepts any age.
+        measures: Whether the policy looks at the features of signals.
     """
 
     def __init__(
@@ -108,12 +109,14 @@ class Decider:
         *,
         seed: int,
         max_signal_age_ms: int = 0,
+        measures: bool = False,
     ) -> None:
         self.detector = detector
         self.selector = selector
         self.policy_version = selector.version(detector, seed)
         self._seed = seed
         self.max_signal_age_ms = max_signal_age_ms
+        self._measures = measures
 
     def decide(
         self, signal: Signal, state: PartitionState, *, now_ms: int, degraded: bool
@@ -164,7 +167,7 @@ class Decider:
         held = state.markets.get((account, signal.symbol, signal.timeframe))
         regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
         context = ContextKey(account, signal.symbol, regime.regime)
-        features = features_of(signal) if state.settings.keeps_features else NO_FEATURES
+        features = features_of(signal) if self._measures else NO_FEATURES
         choice = self.selector.choose(
             regime,
             state.table.row(context),

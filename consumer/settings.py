@@ -287,7 +287,6 @@ class Settings(BaseSettings):
             ladders=ladders_of(self.all_profiles),
             candles=self.meta_strategy_candles_timeframe if self.kafka_candles_topic else None,
             keeps_usual_atr=self.regime_atr_reference is not None,
-            keeps_features=self.meta_strategy_policy in LOOKS_AT_FEATURES,
         )
 
     @property
@@ -350,6 +349,7 @@ class Settings(BaseSettings):
             self.selector,
             seed=self.meta_strategy_seed,
             max_signal_age_ms=round(self.meta_strategy_max_signal_age_s * 1000),
+            measures=self.meta_strategy_policy in LOOKS_AT_FEATURES,
         )
 
 

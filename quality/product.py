@@ -99,11 +99,7 @@ class Product:
         candles = None if self._followed is None else ""
         self._measures = entrant.policy in LOOKS_AT_FEATURES and scene.world.features.size > 0
         self._state = PartitionState(
-            FoldSettings(
-                ladders=ladders_of(STRATEGY_PROFILES),
-                candles=candles,
-                keeps_features=self._measures,
-            )
+            FoldSettings(ladders=ladders_of(STRATEGY_PROFILES), candles=candles)
         )
         self._selector = Selector(
             STRATEGY_PROFILES,

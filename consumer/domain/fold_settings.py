@@ -33,8 +33,6 @@ class FoldSettings:
     followed, the paths of trades are learned from."""
     keeps_usual_atr: bool = False
     """Whether the mean ATR of each market is kept: limits of regimes are relative to it."""
-    keeps_features: bool = False
-    """Whether signals are measured, and what rewards have to do with that: a policy looks at it."""
 
     @property
     def decay(self) -> float:

@@ -203,8 +203,6 @@ class PartitionState:
         self.totals.explorations += is_exploration
         if entry is not None:
             self._note_market((decision.account, decision.symbol, entry.timeframe), decision, entry)
-        if decision.features and not self.settings.keeps_features:
-            decision = decision._replace(features=NO_FEATURES)
         decision = decision.numbered(self.totals.next_sequence())
         is_new = self.decisions.admit(decision)
         if is_new and self.following is not None and entry is not None:

@@ -19,7 +19,6 @@ from consumer.domain.features import (
     fold_features,
     revise_features,
 )
-from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.base import Policy, Situation
 from consumer.domain.policies.catalog import SharedPolicy, make_policy
@@ -29,9 +28,7 @@ from consumer.domain.policies.slopes import Design, Slopes
 from consumer.domain.policies.ucb import Ucb
 from consumer.domain.qtable import HALF_LIFE, NO_REWARDS, ArmStats, decay_of, fold_reward
 from consumer.domain.strategies import STRATEGY_PROFILES
-from consumer.errors import RefusedError
 from consumer.settings import Settings
-from consumer.store.meta import Meta
 from consumer.wire import DecisionEncoder, decode_logged_decision
 from schemas import MarketRegime, Signal, TradeClosed
 from tests.support.builders import OMIT, START_MS, FakeRecord, make_signal, make_trade
@@ -391,20 +388,19 @@ def test_a_decision_with_other_features_is_none_or_has_none(features: Any) -> No
     assert (logged is not None) == (features in ([0.5], [0.1] * 13))
 
 
-def test_a_table_that_did_not_keep_them_is_refused() -> None:
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
-    stored = Meta(FoldSettings(), 8, settings.topics).fields
-
-    with pytest.raises(RefusedError, match=r"folded with features=,.* has features=side, trend"):
-        Meta(FoldSettings(keeps_features=True), 8, settings.topics).check(stored, "partition 0")
-
-
-def test_only_policies_that_look_at_them_have_them_kept() -> None:
+def test_only_for_policies_that_look_at_them_are_signals_measured() -> None:
+    """Nobody else pays for it, and what the log tells is folded whoever decides: to turn to such a policy
+    needs no rebuild."""
     names = ("epsilon_greedy", "ucb", "kernel_ucb", "linear", "thompson", "full_information")
-    kept = [
-        name
-        for name in names
-        if Settings(meta_strategy_policy=name, _env_file=None).fold.keeps_features  # type: ignore[call-arg]
-    ]
+    measured_by = []
+    for name in names:
+        settings = Settings(meta_strategy_policy=name, _env_file=None)  # type: ignore[call-arg]
+        signal = Signal.model_validate(make_signal())
+        decision = settings.decider.decide(
+            signal, PartitionState(settings.fold), now_ms=START_MS, degraded=False
+        )
+        assert decision is not None
+        if decision.features:
+            measured_by.append(name)
 
-    assert kept == ["linear", "full_information"]
+    assert measured_by == ["linear", "full_information"]

@@ -118,7 +118,7 @@ def bars() -> st.SearchStrategy[list[Bar]]:
 
 def test_outcomes_tell_what_features_have_to_do_with_them() -> None:
     """Of every ladder, by the signal's features: kept with the signal until it has ended."""
-    state = a_state(keeps_features=True)
+    state = a_state()
     for number in range(3):
         decide(
             state, f"d{number}", since_ms=START + number * HOUR, timestamp_ms=START + number * HOUR
@@ -434,7 +434,7 @@ def whole(state: PartitionState) -> Any:
 
 
 def small_state(limit: int) -> PartitionState:
-    return a_state(decision_ttl_ms=limit * HOUR, keeps_features=True)
+    return a_state(decision_ttl_ms=limit * HOUR)
 
 
 @settings(max_examples=60)

@@ -86,7 +86,6 @@ def rules_of(rng: Random) -> dict[str, Any]:
         "decision_ttl_ms": TTL_MS,
         "open_decisions_max": rng.choice([1, 2, 3, 5, 1000]),
         "dedupe_window": rng.choice([1, 2, 3, 5, 1000]),
-        "keeps_features": rng.choice([True, False]),
     }
 
 
