@@ -86,7 +86,7 @@ def as_text(document: Mapping[str, Any]) -> str:
 def verdicts(track: Mapping[str, Any]) -> list[str]:
     """Say who wins, and against whom nothing can be told."""
     by_name = {one["name"]: one for one in track["contestants"]}
-    own, named = [name for name in by_name if _is_own(name)], track["name"]
+    own, named = [name for name in by_name if is_own(name)], track["name"]
     if track["units"] < LEAST_UNITS:
         return [f"{named}: not enough data for intervals."]
     lines = [
@@ -120,8 +120,9 @@ def _against(track: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _is_own(name: str) -> bool:
-    return name.removesuffix(", suitable only") in {one.policy for one in ENTRANTS}
+def is_own(name: str) -> bool:
+    """Tell whether a contestant is one of the worker's ways to be set up."""
+    return name.removesuffix(", suitable only") in {one.name for one in ENTRANTS}
 
 
 def _sign(gain: Sequence[float] | None) -> int:

@@ -15,9 +15,9 @@ from consumer.local.paper_signals import Entry
 from lab import backtest
 from lab.progress import silent
 from quality.market import Skill, informed_entry, rules, skilled
-from quality.page import as_text, page
+from quality.page import as_text, is_own, page
 from quality.peers import VowpalBandit, contestants
-from quality.product import ENTRANTS, Entrant, Product, entrants
+from quality.product import ENTRANTS, NARROWED, Entrant, Product, entrants
 from quality.report import measured
 from quality.scene import Scene
 from quality.scoring import CEILING, SINGLE, Tally, interval, tally_picks, tally_profits
@@ -454,3 +454,9 @@ def test_the_picks_of_a_tally_are_counted_by_seed() -> None:
 def test_columns_are_those_of_the_profiles() -> None:
     assert list(ARMS) == list(STRATEGY_PROFILES)
     assert ARMS[DEFAULT] == "ultra_aggressive"
+
+
+def test_every_way_to_set_the_worker_up_is_its_own() -> None:
+    """Else the page would pass over the best of them."""
+    assert all(is_own(one.name) for one in (*ENTRANTS, *NARROWED))
+    assert not any(map(is_own, ("River: UCB 1", ALWAYS, UNIFORM)))
