@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bench.environment import BATCH, BOOTSTRAP_SERVERS, DECISIONS, GROUP_ID, SIGNALS
 
-VALUE = b"x" * 1_310
+VALUE = b"x" * 1_345
 """As large as the worker's decisions on average; a test compares."""
 
 _HEADERS = [
