@@ -28,7 +28,7 @@ from consumer.store.table import TableReader
 from consumer.stream.clients import admin_client
 from consumer.stream.dense_producer import DenseProducer, partition_of
 from consumer.stream.groups import commit_offsets, has_members
-from consumer.stream.log_reader import LogReader
+from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.ownership import final_offsets
 from consumer.stream.topics import (
     check_topics,
@@ -206,8 +206,8 @@ async def migrate(
     await _until_usable(migration)
     counts = _Counts()
     async with AsyncExitStack() as stack:
-        # one that reads nothing: an answer to it waits behind no fetch
-        ends = await stack.enter_async_context(LogReader(connection, []))
+        # these read nothing: an answer to them waits behind no fetch
+        ends = await stack.enter_async_context(LogEnds(connection))
         parts = await _open(migration, stack, ends, counts)
         producer = await stack.enter_async_context(DenseProducer(connection))
         copy = _Copy(migration, producer, ends, counts, on_total, on_progress)
@@ -267,7 +267,7 @@ def _logs(topic: str, partitions: int) -> list[TopicPartition]:
 
 
 async def _open(
-    migration: Migration, stack: AsyncExitStack, ends: LogReader, counts: _Counts
+    migration: Migration, stack: AsyncExitStack, ends: LogEnds, counts: _Counts
 ) -> list[_OldPartition]:
     old, there = migration.old, migration.counts
 
@@ -286,6 +286,8 @@ async def _open(
     for logs, signals_log in zip(parts_logs, signals, strict=True):
         memory = [log for log in logs.all if is_there(log)]
         reader = await stack.enter_async_context(LogReader(old.connection, memory))
+        if is_there(logs.decisions):
+            await ends.settled(logs.decisions)
         bounds = [
             await ends.bounds(log) if log is not None and is_there(log) else (0, 0)
             for log in (*logs, signals_log)
@@ -335,7 +337,7 @@ class _Copy:
         self,
         migration: Migration,
         producer: DenseProducer,
-        ends: LogReader,
+        ends: LogEnds,
         counts: _Counts,
         on_total: Callable[[int], None],
         on_progress: Callable[[int], None],

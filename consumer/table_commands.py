@@ -18,7 +18,7 @@ from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import load_snapshot
 from consumer.store.table import TableReader
 from consumer.stream.groups import has_members
-from consumer.stream.log_reader import LogReader
+from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.ownership import final_offsets
 from consumer.stream.topics import check_topics
 
@@ -132,7 +132,7 @@ async def rebuild_table(
     Raises:
         RefusedError: Workers are running.
     """
-    async with _view(settings) as (view, partitions):
+    async with _view(settings) as (view, partitions), LogEnds(settings.connection) as ends:
         await _refuse_while_served(settings)
         parts = [logs_of(settings.topics, number) for number in range(partitions)]
         worked_off = await final_offsets(
@@ -144,7 +144,9 @@ async def rebuild_table(
         for number, logs in enumerate(parts):
             state = _empty_state(settings)
             async with LogReader(settings.connection, logs.all) as reader:
-                first, last = await bounds_of(reader, logs)
+                # the markers of what a worker committed may come after it has gone
+                await ends.settled(logs.decisions)
+                first, last = await bounds_of(ends, logs)
                 on_total(sum(last) - sum(first))
                 found = await catch_up(
                     state,
@@ -159,6 +161,7 @@ async def rebuild_table(
                             for log, end in zip(logs, last, strict=True)
                         )
                     ),
+                    ends=ends,
                     on_progress=on_progress,
                 )
             await _rewrite(view, number, state)

@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from consumer.decide import Decision
-from consumer.domain.features import FEATURES, NO_FEATURES, Features
+from consumer.domain.features import Features, known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.errors import BadMessageError
@@ -336,9 +336,7 @@ class _Logged(Message):
 
     @property
     def measured(self) -> Features:
-        # what another release measured tells this one nothing
-        features = self.features or NO_FEATURES
-        return features if len(features) == len(FEATURES) else NO_FEATURES
+        return known(self.features)
 
 
 class LoggedDecision(NamedTuple):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
-from consumer.domain.features import NO_FEATURES
+from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
@@ -121,7 +121,7 @@ class _Folder:
                 atr=tpsl.atr,
                 parents=self._state.table.parent_rows(context),
                 trusts_paper=self._state.calibration(decision.account).is_trusted,
-                features=decision.features or NO_FEATURES,
+                features=known(decision.features),
             )
         except BadMessageError:
             self.unreadable += 1
@@ -157,7 +157,7 @@ class _Folder:
                 tpsl.atr,
                 tpsl.atr_mult_sl,
                 timestamp_ms,
-                decision.features or NO_FEATURES,
+                known(decision.features),
             ),
             is_exploration=decision.is_exploration,
             entry=Entry(tpsl.entry_reference, decision.signal_ts, decision.timeframe),

@@ -64,7 +64,7 @@ NARROWED = (
 def entrants(scene: Scene) -> Iterator[Entrant]:
     """Give those that a scene can tell apart.
 
-    Without prices `full_information` is `kernel_ucb`, where nothing is measured `linear` is `ucb`; where
+    Without prices `full_information` is `kernel_ucb`, where nothing is measured `linear` is; where
     rewards are drawn, no profile says which strategies suit.
     """
     for one in ENTRANTS:

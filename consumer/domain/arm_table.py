@@ -8,6 +8,7 @@ from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.features import (
     NO_FEATURES,
     Features,
+    fold_centre,
     fold_features,
     revise_features,
 )
@@ -78,8 +79,16 @@ class ArmTable:
             fold_reward(regime, reward, alpha, decay),
         )
         if features or widest.feature_sums:
-            sums = fold_features(widest.feature_sums, features, reward, decay)
-            arms = (arms[0], arms[1]._replace(feature_sums=sums), arms[2])
+            sums = (
+                fold_centre(arm.feature_sums, features, decay),
+                fold_features(widest.feature_sums, features, reward, decay),
+                fold_centre(regime.feature_sums, features, decay),
+            )
+            arms = (
+                arms[0]._replace(feature_sums=sums[0]),
+                arms[1]._replace(feature_sums=sums[1]),
+                arms[2]._replace(feature_sums=sums[2]),
+            )
         self._put(context, strategy, arms)
         return arms
 
@@ -108,27 +117,38 @@ class ArmTable:
         self, context: ContextKey, rewards: Mapping[str, float], features: Features = NO_FEATURES
     ) -> None:
         """Count what strategies, by id, would have earned [in the table's unit] on a signal with such features."""
-        self.rows[context] = with_paper(self.row(context), rewards, self._decay)
-        self.changes.arms.update((context, name) for name in rewards)
-        for parent, row in zip(context.parents, self.parent_rows(context), strict=True):
-            self.parents[parent] = with_paper(row, rewards, self._decay)
-            self.changes.parents.update((parent, name) for name in rewards)
-        widest = context.parents[0]
-        row = self.parents[widest]
-        if features or any(row[name].paper_feature_sums for name in rewards):
-            self.parents[widest] = {**row, **self._with_features(row, rewards, features)}
+        decay = self._decay
+        widest, regime = context.parents
+        old = self.parents.get(widest, NO_ROW)
+        tells = features or any(
+            stats.paper_feature_sums for name in rewards if (stats := old.get(name))
+        )
 
-    def _with_features(
-        self, row: Row, rewards: Mapping[str, float], features: Features
-    ) -> dict[str, ArmStats]:
-        return {
-            name: row[name]._replace(
-                paper_feature_sums=fold_features(
-                    row[name].paper_feature_sums, features, reward, self._decay
-                )
+        def folded(row: Row, *, is_widest: bool) -> Row:
+            new = with_paper(row, rewards, decay)
+            if not tells:
+                return new
+            return {
+                **new,
+                **{
+                    name: new[name]._replace(
+                        paper_feature_sums=fold_features(
+                            new[name].paper_feature_sums, features, reward, decay
+                        )
+                        if is_widest
+                        else fold_centre(new[name].paper_feature_sums, features, decay)
+                    )
+                    for name, reward in rewards.items()
+                },
+            }
+
+        self.rows[context] = folded(self.row(context), is_widest=False)
+        self.changes.arms.update((context, name) for name in rewards)
+        for parent in (widest, regime):
+            self.parents[parent] = folded(
+                self.parents.get(parent, NO_ROW), is_widest=parent == widest
             )
-            for name, reward in rewards.items()
-        }
+            self.changes.parents.update((parent, name) for name in rewards)
 
     def _put(self, context: ContextKey, strategy: str, arms: Arms) -> None:
         arm, *of_parents = arms

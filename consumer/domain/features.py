@@ -1,5 +1,6 @@
 """A signal's market -> numbers that rewards may depend on, and what they say of an arm."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import log10
 
@@ -27,7 +28,7 @@ Features = tuple[float, ...]
 NO_FEATURES: Features = ()
 
 FeatureSums = tuple[float, ...]
-"""Of an arm, see `fold_features`; empty before its first reward with features."""
+"""Of an arm, see `fold_features` and `fold_centre`; empty before its first reward with features."""
 
 _Z = len(FEATURES) + 1
 PRODUCTS = _Z * (_Z + 1) // 2
@@ -43,7 +44,7 @@ def features_of(signal: Signal) -> Features:
         for one in signal.higher_timeframes or ()
         if one.trend_strength is not None
     ]
-    return (
+    found = (
         along,
         along * (market.trend_strength or 0.0),
         0.0 if market.adx is None else min(market.adx / 25.0 - 1.0, 1.0),
@@ -57,13 +58,24 @@ def features_of(signal: Signal) -> Features:
         along * sum(trends) / len(trends) if trends else 0.0,
         0.0 if signal.confidence is None else 2.0 * signal.confidence - 1.0,
     )
+    # to few digits: they stand in each decision, and every release of Python and of the C library has to
+    # measure the same; and without the sign of a zero, which is no difference but to those who compare text
+    return tuple(round(value, 6) + 0.0 for value in found)
+
+
+def known(features: Sequence[float] | None) -> Features:
+    """Take what a decision carries; what another release measured tells this one nothing."""
+    if features is None or len(features) != len(FEATURES):
+        return NO_FEATURES
+    return tuple(value + 0.0 for value in features)
 
 
 def _decades(value: float | None, usual: float, span: float) -> float:
     """Give the powers of ten above what is usual, by `span` of them, within -1 .. 1."""
     if value is None:
         return 0.0
-    return max(-1.0, min(log10(value / usual) / span, 1.0)) if value > 0.0 else -1.0
+    ratio = value / usual  # of the smallest numbers nothing is left
+    return max(-1.0, min(log10(ratio) / span, 1.0)) if ratio > 0.0 else -1.0
 
 
 def fold_features(
@@ -86,6 +98,33 @@ def fold_features(
     if not sums:
         return new
     return tuple([decay * old + more for old, more in zip(sums, new, strict=True)])
+
+
+def fold_centre(sums: FeatureSums, features: Features, decay: float) -> FeatureSums:
+    """Add the features of one reward to their own sums: the first of those above, the rewards' weight, and more.
+
+    Args:
+        sums: Before; empty: none.
+        features: Of the signal; empty: not known, the others lose all the same.
+        decay: As in `fold_reward` [1].
+    """
+    if not features:
+        return tuple([decay * value for value in sums])
+    if not sums:
+        return (1.0, *features)
+    return tuple([decay * old + new for old, new in zip(sums, (1.0, *features), strict=True)])
+
+
+def centre_of(sums: FeatureSums) -> tuple[float, Features]:
+    """Give the weight of rewards [1], older ones in part, and their mean features; none are 0.
+
+    Args:
+        sums: Of any of both kinds.
+    """
+    weight = sums[0] if sums else 0.0
+    if not weight:
+        return 0.0, (0.0,) * len(FEATURES)
+    return weight, tuple([value / weight for value in sums[1:_Z]])
 
 
 @lru_cache(maxsize=8)  # on paper each signal tells of all strategies

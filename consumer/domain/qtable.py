@@ -39,7 +39,8 @@ class ArmStats(NamedTuple):
     recent_paper_r: float = 0.0
     """As `recent_r`, on paper [R]."""
     feature_sums: FeatureSums = ()
-    """What rewards had to do with their signals; of an account's arm alone, where features are kept."""
+    """What rewards had to do with their signals, where features are kept: of an account's arm all of it, of its
+    regimes and contexts the mean features alone."""
     paper_feature_sums: FeatureSums = ()
     """The same on paper."""
 

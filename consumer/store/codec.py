@@ -67,6 +67,8 @@ def arm_fields(strategy: str, stats: ArmStats) -> dict[str, str]:
     if stats.paper_count:
         for name, key in zip(_PAPER_FIELDS, paper_names, strict=True):
             fields[key] = number(getattr(stats, name))
+    if _has_features(stats):
+        fields[f"{strategy}:features"] = _dump([stats.feature_sums, stats.paper_feature_sums])
     return fields
 
 
@@ -88,6 +90,7 @@ def decode_row(fields: Mapping[str, str]) -> dict[str, ArmStats]:
             float(fields.get(f"{strategy}:paper_squares", 0.0)),
             float(fields.get(f"{strategy}:paper_loss_squares", 0.0)),
             float(fields.get(f"{strategy}:recent_paper_r", 0.0)),
+            *map(_floats, orjson.loads(fields.get(f"{strategy}:features", "[]"))),
         )
         for strategy in strategies
     }

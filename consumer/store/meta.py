@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from consumer.connection import TopicNames
+from consumer.domain.features import FEATURES
 from consumer.domain.fold_settings import FoldSettings
 from consumer.errors import RefusedError
 from consumer.store.codec import number
@@ -48,6 +49,7 @@ class Meta:
             ),
             "candles": self.fold.candles or "",
             "usual_atr": "kept" if self.fold.keeps_usual_atr else "",
+            "features": _digest({"names": FEATURES}),
         }
         return content | {"fingerprint": _digest(content)}
 

@@ -18,6 +18,9 @@ _POLL_MS = 200
 _FETCH_BYTES = 8 << 20  # a long log comes in few answers
 _MAX_RECORDS = 1_000  # some ten milliseconds of work between two turns of the loop
 _LOOK_S = 0.05
+_OPEN_TRANSACTION_S = 45.0
+"""Longest wait for an open transaction: what a dead worker left is ended sooner, by its timeout and the broker's
+next look."""
 
 
 class LogReader:
@@ -175,7 +178,7 @@ class LogEnds:
         if end < written:
             self._on_wait(partition, end)
         try:
-            async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+            async with asyncio.timeout(_OPEN_TRANSACTION_S):
                 while end < written:
                     await asyncio.sleep(_LOOK_S)
                     _, end = await self.bounds(partition)

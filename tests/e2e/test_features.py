@@ -87,6 +87,13 @@ async def test_what_signals_tell_is_learned_once_whatever_fails(deploy: Deploy) 
             found, on_paper = json.loads(parents[f"default:*:{strategy}"])[-2:]
             assert found == pytest.approx(wanted)
             assert on_paper == []
+            in_rows = [
+                json.loads(row[f"{strategy}:features"])[0]
+                for key, row in (await deployment.table()).items()
+                if f"{{{partition}}}:" in key and f"{strategy}:features" in row
+            ]
+            assert in_rows
+            assert all(len(sums) == 13 for sums in in_rows)
             compared += 1
     assert compared >= 2
 

@@ -30,11 +30,13 @@ class FullInformation:
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates."""
+        # by rewards alone nothing is asked of features
+        plain = situation._replace(features=())
         if not any(stats.paper_count for stats in situation.parents[0].values()):
-            return self.earned.choose(situation, draws)
+            return self.earned.choose(plain, draws)
         if situation.trusts_paper:
             return self.on_paper.choose(situation, draws)
-        choice = self.earned.choose(situation, draws)
+        choice = self.earned.choose(plain, draws)
         return choice._replace(reasoning=f"{choice.reasoning}; paths are not believed: too far off")
 
     def parameters(self) -> Mapping[str, float | str]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from math import exp, sqrt
 from operator import attrgetter
 
-from consumer.domain.features import FEATURES, PRODUCTS, Features, FeatureSums
+from consumer.domain.features import FEATURES, PRODUCTS, Features, FeatureSums, centre_of
 from consumer.domain.policies.base import Situation
-from consumer.domain.policies.beliefs import Estimate
+from consumer.domain.policies.beliefs import NARROW, Estimate
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.evidence import deviations_of
 from consumer.domain.policies.kept import Kept
 from consumer.domain.policies.slopes import Design, Slopes
-from consumer.domain.qtable import NO_REWARDS, ArmStats
+from consumer.domain.qtable import NO_REWARDS, ArmStats, Row
 
 FeatureSumsOf = Callable[[ArmStats], FeatureSums]
 """Takes what an arm's rewards had to do with their signals."""
@@ -68,17 +68,36 @@ class LinearEstimator:
         widest = situation.parents[0]
         known = [self._slopes_of(arm, widest.get(arm, NO_REWARDS)) for arm in situation.candidates]
         shares = _shares([sum(arm[n].log_evidence for arm in known) for n in range(len(_WIDTHS))])
-        shifts = _Shifts(features, shares)
+        shifts = _Shifts(shares)
+        rows = (*situation.parents, situation.row)
         means, deviations, notes = [], [], []
         for number, (arm, slopes) in enumerate(zip(situation.candidates, known, strict=True)):
             unit = 1.0
             if self.base.objective != "sharpe":
                 unit = self._deviation(arm, widest.get(arm, NO_REWARDS))
-            mean, variance = shifts.of(slopes)
+            away = self._away(arm, rows, features)
+            mean, variance = shifts.of(slopes, away)
             means.append(found.means[number] + unit * mean)
             deviations.append(sqrt(found.deviations[number] ** 2 + unit * unit * variance))
-            notes.append(shifts.note(slopes, unit, mean))
+            notes.append(shifts.note(slopes, away, unit, mean))
         return Estimate(means, deviations, found.prior_means, notes)
+
+    def _away(self, arm: str, rows: Sequence[Row], features: Features) -> Features:
+        """Give how far features are from those of the rewards that the arm's mean was told by.
+
+        That mean leans on the account's rewards, on the regime's and on the context's, the more the more
+        there are: so do the features that it stands for. From the account's alone, what sets a regime or a
+        symbol apart would count twice.
+        """
+        _, centre = centre_of(self.sums_of(rows[0].get(arm, NO_REWARDS)))
+        for row, width in zip(rows[1:], NARROW.widths[1:], strict=True):
+            weight, own = centre_of(self.sums_of(row.get(arm, NO_REWARDS)))
+            if weight:
+                gain = weight / (weight + 1.0 / (width * width))
+                centre = tuple(
+                    [have + gain * (one - have) for have, one in zip(centre, own, strict=True)]
+                )
+        return tuple([one - usual for one, usual in zip(features, centre, strict=True)])
 
     def _deviation(self, arm: str, stats: ArmStats) -> float:
         return deviations_of(arm, stats, self.base.ladders, self.base.sums_of)[0]
@@ -131,25 +150,30 @@ def _shares(log_evidence: Sequence[float]) -> list[float]:
 
 
 class _Shifts:
-    """What one signal's features do to the mean rewards of arms [deviations of a reward]."""
+    """What one signal's features do to the mean rewards of arms [deviations of a reward].
 
-    def __init__(self, features: Features, shares: Sequence[float]) -> None:
-        self._features, self._shares = features, shares
-        self._seen: dict[int, tuple[list[float], float]] = {}
+    Args:
+        shares: Of the beliefs [1].
+    """
 
-    def _measured(self, design: Design) -> tuple[list[float], float]:
-        """Give how far away it is, and how unsure that makes: once for arms with one design."""
-        found = self._seen.get(id(design))
-        if found is None:
-            away = design.away(self._features)
-            found = self._seen[id(design)] = (away, design.variance(away))
-        return found
+    def __init__(self, shares: Sequence[float]) -> None:
+        self._shares = shares
+        self._variances: dict[tuple[int, Features], float] = {}
+        """By design and features: arms that always learn together have both in common."""
 
-    def of(self, slopes: Sequence[Slopes]) -> tuple[float, float]:
-        """Give what is added to an arm's mean, and to its variance, over all beliefs."""
+    def of(self, slopes: Sequence[Slopes], away: Features) -> tuple[float, float]:
+        """Give what is added to an arm's mean, and to its variance, over all beliefs.
+
+        Args:
+            slopes: Of the arm, by belief.
+            away: How far the features are from usual ones.
+        """
         mean = square = 0.0
         for share, one in zip(self._shares, slopes, strict=True):
-            away, variance = self._measured(one.design)
+            key = (id(one.design), away)
+            variance = self._variances.get(key)
+            if variance is None:
+                variance = self._variances[key] = one.design.variance(away)
             shift = 0.0
             for slope, far in zip(one.means, away, strict=True):
                 shift += slope * far
@@ -157,11 +181,10 @@ class _Shifts:
             square += share * (variance + shift * shift)
         return mean, max(square - mean * mean, 0.0)
 
-    def note(self, slopes: Sequence[Slopes], unit: float, mean: float) -> str:
+    def note(self, slopes: Sequence[Slopes], away: Features, unit: float, mean: float) -> str:
         """Say it for people, with the feature that does most."""
         parts = [0.0] * len(FEATURES)
         for share, one in zip(self._shares, slopes, strict=True):
-            away, _ = self._measured(one.design)
             for number, (slope, far) in enumerate(zip(one.means, away, strict=True)):
                 parts[number] += share * slope * far
         most = max(range(len(FEATURES)), key=lambda number: abs(parts[number]))

@@ -10,7 +10,7 @@ from math import log, sqrt
 from operator import mul
 from typing import NamedTuple, Self
 
-from consumer.domain.features import FEATURES, PRODUCTS, Features, FeatureSums
+from consumer.domain.features import FEATURES, PRODUCTS, FeatureSums
 
 _COUNT = len(FEATURES)
 _Z = _COUNT + 1
@@ -24,7 +24,7 @@ class Design(NamedTuple):
     weight: float
     """Rewards behind it [1], older ones in part."""
     centre: list[float]
-    """Mean features: there nothing is added."""
+    """Mean features."""
     inverse: list[list[float]]
     """Rows of a lower triangle; it transposed times itself is the covariance of the slopes."""
     log_volume: float
@@ -39,7 +39,7 @@ class Design(NamedTuple):
             width: How far slopes are believed to be from 0 [deviations of a reward], above 0.
         """
         size = range(_COUNT)
-        if not products:
+        if not products or not products[0]:  # all that there was may have been forgotten
             return cls(0.0, [0.0] * _COUNT, [[0.0] * row + [width] for row in size], 0.0)
         ridge = 1.0 / (width * width)
         weight = products[0]
@@ -61,12 +61,8 @@ class Design(NamedTuple):
             log_volume -= log(width * made[row])
         return cls(weight, centre, _inverse(factor), log_volume)
 
-    def away(self, features: Features) -> list[float]:
-        """Give how far a signal's features are from the mean ones."""
-        return [one - usual for one, usual in zip(features, self.centre, strict=True)]
-
     def variance(self, away: Sequence[float]) -> float:
-        """Give how unsure it is what features so far from the mean ones add [deviations of a reward, squared]."""
+        """Give how unsure it is what features so far from usual add [deviations of a reward, squared]."""
         projected = [_dot(row, away) for row in self.inverse]
         return _dot(projected, projected)
 
@@ -89,7 +85,7 @@ class Slopes(NamedTuple):
             deviation: Of one reward [R], above 0.
             design: Of the same sums.
         """
-        if not sums:
+        if not design.weight:
             return cls(design, [0.0] * _COUNT, 0.0)
         total = sums[PRODUCTS]
         common = [
