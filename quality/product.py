@@ -16,7 +16,6 @@ from consumer.domain.policies.catalog import LOOKS_AT_FEATURES, PolicyName, make
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES, CandidateRule
-from consumer.local import paper_signals
 from consumer.wire import decode_candle
 from lab.backtest import Ahead, candles_of
 from lab.outcomes import Outcomes
@@ -126,11 +125,8 @@ class Product:
             trusts_paper=self._state.calibration(_ACCOUNT).is_trusted,
             features=question.features if self._measures else NO_FEATURES,
         )
-        if self._measures and self._followed is None:
+        if self._measures or self._followed is not None:
             self._remember(context, question, choice.arm)
-        if self._followed is not None:
-            entry = self._followed.entries[question.number]
-            self._follow(context, question, choice.arm, entry)
         return self._arms.index(choice.arm)
 
     def learn(self, question: Question, arm: int, reward: float) -> None:
@@ -159,7 +155,7 @@ class Product:
         self._state.take_changes()  # no view asks for them
 
     def _remember(self, context: ContextKey, question: Question, arm: str) -> None:
-        """Let the fold know what was measured of a signal when its trade closes."""
+        """Let the fold know what was measured of a signal, and follow it by the candles that come."""
         outcomes = self._scene.outcomes
         entry = None if outcomes is None else outcomes.entries[question.number]
         remembered = OpenDecision(
@@ -175,32 +171,11 @@ class Product:
             int(self._scene.world.decided_ms[question.number]),
             question.features,
         )
-        self._state.admit(remembered, is_exploration=False)
-
-    def _follow(
-        self, context: ContextKey, question: Question, arm: str, entry: paper_signals.Entry
-    ) -> None:
-        """Let the fold follow a signal by the candles that come."""
-        remembered = OpenDecision(
-            str(question.number),
-            context.account,
-            context.symbol,
-            entry.side,
-            context.regime,
-            None,
-            arm,
-            entry.atr,
-            STRATEGY_PROFILES[arm].r_sl,
-            entry.close_ms,
-            question.features,
-        )
-        series = entry.series
-        price = series.bars[entry.index].close
-        self._state.admit(
-            remembered,
-            is_exploration=False,
-            entry=Entry(price, entry.close_ms, series.timeframe),
-        )
+        followed_by = None
+        if entry is not None and self._followed is not None:
+            price = entry.series.bars[entry.index].close
+            followed_by = Entry(price, entry.close_ms, entry.series.timeframe)
+        self._state.admit(remembered, is_exploration=False, entry=followed_by)
 
     def _context(self, question: Question) -> ContextKey:
         symbol = str(question.symbol)
