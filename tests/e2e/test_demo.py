@@ -1,5 +1,6 @@
 """The demo as a user runs it: from nothing to a verdict, and nothing left behind."""
 
+import asyncio
 import os
 import re
 import signal
@@ -12,6 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+
+from consumer.local.stack import Stack
+from tests.support.kafka_io import KafkaIo
 
 # The broker's jars are fetched at the very first start; a warm run takes under 20 s.
 pytestmark = [
@@ -88,13 +93,21 @@ def test_every_signal_is_decided_and_every_trade_is_learned_from(
     assert first_run.stderr == ""
 
 
-def test_the_same_seed_learns_the_same(
-    environment: dict[str, str], first_run: subprocess.CompletedProcess[str]
+async def test_on_servers_that_are_there_the_same_seed_learns_the_same_and_nothing_stays(
+    environment: dict[str, str], first_run: subprocess.CompletedProcess[str], stack: Stack
 ) -> None:
     """Whoever changes a setting must see the setting's effect, not that of the machine's mood."""
-    again = run(environment, "--signals", "150")
+    named = {"KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers, "REDIS_URL": stack.redis_url}
 
+    again = await asyncio.to_thread(run, environment | named, "--signals", "150")
+
+    assert again.returncode == 0, again.stdout + again.stderr
     assert learned(again.stdout) == learned(first_run.stdout)
+    async with KafkaIo(stack.bootstrap_servers) as kafka:
+        topics = await kafka.admin.list_topics()
+    assert [topic for topic in topics if topic.startswith("demo-")] == []
+    async with Redis.from_url(stack.redis_url, decode_responses=True) as redis:
+        assert [key async for key in redis.scan_iter("demo-*")] == []
 
 
 def test_ctrl_c_stops_everything(environment: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tests.simulation.schedule import World
     from tests.simulation.worker import SimulatedWorker
 
-_FROM_S, _UNTIL_S = 0.1, 3.0
+_FROM_S = 0.1
 GRACE_S = 9.0
 """Time of a worker to stop; then it is killed, as the real one kills itself [s]."""
 _STEPS = 150
@@ -21,10 +21,12 @@ class Faults:
 
     Args:
         world: To whom they are done.
+        until_s: When the last of them begins, if it waits for no step of a worker.
     """
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World", until_s: float) -> None:
         self._world = world
+        self._until_s = until_s
         self._loop = world.loop
         self._draw = world.rng.random
         self.quiet_s = 0.0
@@ -51,7 +53,7 @@ class Faults:
         ]
         total = sum(weight for weight, _ in kinds)
         for _ in range(1 + int(self._draw() * 6)):
-            at_s = _FROM_S + (_UNTIL_S - _FROM_S) * self._draw()
+            at_s = _FROM_S + (self._until_s - _FROM_S) * self._draw()
             pick = self._draw() * total
             for weight, kind in kinds:
                 pick -= weight

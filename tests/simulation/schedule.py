@@ -53,7 +53,9 @@ class World:
             None if trace is None else lambda text: trace(self.cluster.loop.time(), text),
         )
         self.loop = self.cluster.loop
-        self.partitions = 2 + (self.rng.random() < 0.4) + (self.rng.random() < 0.2)
+        # mostly short ones: more of them find more in the same time than long ones do
+        self.size = self.rng.random() ** 2
+        self.partitions = 2 + (self.rng.random() < 0.25) + (self.rng.random() < 0.1)
         self.inputs = [SIGNALS, TRADES]
         if seed % _FOLLOWS_EVERY == 0:
             self.inputs.append(CANDLES)
@@ -64,7 +66,7 @@ class World:
         self.store = Store(self.cluster, self.watch)
         self.workers: list[SimulatedWorker] = []
         """Those that live."""
-        self.faults = Faults(self)
+        self.faults = Faults(self, until_s=1.1 + 1.4 * self.size)
         self.problem: str | None = None
         self._starts = 0
         self._stopping = False
@@ -121,7 +123,13 @@ class World:
         """
         for _ in range(2 + (self.rng.random() < 0.25)):
             self.loop.outside(self.rng.random() * 0.3, self.start_worker)
-        workload = make_workload(self.rng, self.partitions, has_candles=CANDLES in self.inputs)
+        workload = make_workload(
+            self.rng,
+            self.partitions,
+            count=6 + int(20 * self.size),
+            until_s=0.8 + 1.4 * self.size,
+            has_candles=CANDLES in self.inputs,
+        )
         for sent in workload:
             self.loop.outside(sent.at_s, self._send, sent)
         self.faults.plan()

@@ -11,8 +11,6 @@ from tests.simulation.log import NewRecord
 from tests.support.builders import START_MS
 from tests.support.fold_oracle import decision_id
 
-_LAST_S = 2.5
-"""When the last record is sent."""
 _MARKETS: list[dict[str, Any]] = [
     {"current_price": 50_000.0, "atr": 250.0, "adx": 35.0, "trend_strength": 0.6},
     {"current_price": 50_000.0, "atr": 250.0, "adx": 15.0, "trend_strength": 0.1},
@@ -36,15 +34,16 @@ class Sent:
     """None: it is no message."""
 
 
-def make_workload(rng: Random, partitions: int, *, has_candles: bool = False) -> list[Sent]:
-    """Draw some dozen records, in the order in which they are sent."""
+def make_workload(
+    rng: Random, partitions: int, *, count: int, until_s: float, has_candles: bool = False
+) -> list[Sent]:
+    """Draw some records, in the order in which they are sent."""
     draw = rng.random
     signals: list[tuple[int, dict[str, Any]]] = []
     trades: list[tuple[int, dict[str, Any]]] = []
     candles: dict[str, int] = {}
     sent: list[Sent] = []
-    count = 12 + int(draw() * 18)
-    times = sorted(_LAST_S * draw() for _ in range(count))
+    times = sorted(until_s * draw() for _ in range(count))
     for number, at_s in enumerate(times):
         partition = int(draw() * partitions)
         symbol = f"P{partition}{'AB'[draw() < 0.3]}"
