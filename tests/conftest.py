@@ -35,18 +35,21 @@ _PLACE = pytest.StashKey[Path]()
 SHARED_SERVERS = {
     "test_hardening": "own",
     "test_stops": "own",
-    "test_access": "secured",
-    "test_secrets": "secured",
     "test_demo": "demo",
     "test_chaos_smoke": "chaos",
+    "test_access": "secured",
+    "test_secrets": "secured",
     "test_faults": "faults",
     "test_redis_faults": "redis",
     "test_local_stack": "stack",
     "test_view": "scripts",
 }
 """Modules with servers or scenarios of their own, by who shares them: one process runs each group, or
-they would be started once a process. The longest first."""
-_LAST = ("simulation", "lab", "fuzz", "deploy", "bench", "unit")
+they would be started once a process. The longest first; `secured` runs a dozen of Kafka's commands, for
+which the broker's classes should be archived by then."""
+_COMPUTING = "simulation"
+"""Waits for nothing: spread among the tests that wait for servers, it uses what they leave of the cores."""
+_LAST = ("contract", "lab", "fuzz", "deploy", "bench", "unit")
 """What is short fills the gaps at the end."""
 
 
@@ -92,7 +95,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return groups.index(group) - len(groups)
         return 1 + _LAST.index(folder) if folder in _LAST else 0
 
-    items.sort(key=place)
+    waiting = [item for item in items if place(item) == 0]
+    parts = [
+        [item for item in waiting if (item.path.parent.name == _COMPUTING) is is_computing]
+        for is_computing in (True, False)
+    ]
+    spread = {item: at / len(part) for part in parts for at, item in enumerate(part)}
+    items.sort(key=lambda item: (place(item), spread.get(item, 0.0)))
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,7 @@
 """The broker's classes, parsed once and mapped at later starts: 1.2 s instead of 3.5 s to be ready.
 
 The first broker of a cache lists the classes it loads, at no measurable cost. As soon as it serves, a
-second JVM of lowest priority makes the archive from that list (10 s of one core); it is renamed into
+second JVM of lower priority makes the archive from that list (10 s of one core); it is renamed into
 place when whole, so it is there or not. One that does not fit is ignored by the JVM. An
 ahead-of-time cache (JEP 483) would gain 0.3 s more, but delays the stop of the broker that records it by
 4 s and more.
@@ -68,7 +68,7 @@ class ClassArchive:
             f"-XX:SharedClassListFile={classes}",
             f"-XX:SharedArchiveFile={draft}",
         ]
-        then_rename = 'draft=$1 archive=$2; shift 2; nice -n 19 "$@" && mv -f "$draft" "$archive"'
+        then_rename = 'draft=$1 archive=$2; shift 2; nice -n 5 "$@" && mv -f "$draft" "$archive"'
         with lock:  # from here on the guard holds it, until the archive is made
             self._training = GuardedProcess(
                 ["/bin/sh", "-c", then_rename, "sh", str(draft), str(self._archive), *java],
