@@ -25,6 +25,13 @@ _NUMBERS = (
     *("18446744073709551615", "18446744073709551616", "-9223372036854775809", "253402300800000"),
     *("1000", "1000.0000001", "-1000.1", "0.3333333333333333", "100.00000000000001"),
 )
+_LIMITS = tuple(
+    text.encode()
+    for text in (
+        *("0", "-0.0", "5e-324", "1e-320", "2.2250738585072014e-308", "1e-12", "1", "-1", "100"),
+        *("1000", "1e15", "0.5", "1.0000000000000002", "0.9999999999999999"),
+    )
+)
 _NO_NUMBERS = (
     *("NaN", "-NaN", "Infinity", "-Infinity", "01", "+1", ".5", "1.", "0x10", "1_000", "1,5", "١"),
     *("true", "false", "null", "undefined", "None", "True", "nan", "", "'a'", "/*", "//"),
@@ -57,6 +64,13 @@ def value(rng: Random) -> bytes:
     if draw < 0.90:
         return repr(rng.uniform(-1, 1) * 10.0 ** rng.randint(-20, 20)).encode()
     return bomb(rng)
+
+
+def limit(rng: Random) -> bytes:
+    """Give a number that most fields accept, and that is hard to count with."""
+    if rng.random() < 0.5:
+        return rng.choice(_LIMITS)
+    return repr(10.0 ** rng.uniform(-30, 15)).encode()
 
 
 def bomb(rng: Random) -> bytes:

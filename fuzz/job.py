@@ -11,7 +11,7 @@ from random import Random
 from fuzz.coverage import Lines
 from fuzz.mutate import Mutator, seeds
 from fuzz.records import Input
-from fuzz.targets import check_batch, decoded
+from fuzz.targets import POLICIES, PolicyName, check_batch, decoded
 
 BATCH = 32
 """Inputs of a batch: enough for them to meet, few enough to find the one to blame."""
@@ -84,6 +84,7 @@ class _Job:
     def check(self, inputs: list[Input]) -> None:
         faulthandler.dump_traceback_later(_STUCK_S, exit=True)
         report, self._batches = self.report, self._batches + 1
+        policy = POLICIES[self._batches % len(POLICIES)]
         try:
             for one in inputs:
                 report.inputs += 1
@@ -93,11 +94,13 @@ class _Job:
                 report.failures.append((f"took {report.slowest_s:.1f} s", [report.slowest]))
             if self._batches % _TRACE_EVERY == 0:
                 for one in inputs:
-                    if self.lines.reaches_new(lambda one=one: check_batch([one])):  # type: ignore[misc]
+                    if self.lines.reaches_new(lambda one=one: check_batch([one], policy)):  # type: ignore[misc]
                         self._keep(one)
-            report.answers += check_batch(inputs)
+            report.answers += check_batch(inputs, policy)
         except Exception as error:  # noqa: BLE001  any at all is what is looked for
-            report.failures.append((f"{type(error).__name__}: {error}", _blamed(inputs)))
+            report.failures.append(
+                (f"{policy}: {type(error).__name__}: {error}", _blamed(inputs, policy))
+            )
 
     def _keep(self, one: Input) -> None:
         if len(self.report.kept) < _MOST_KEPT and len(one.value or b"") < 20_000:
@@ -105,12 +108,12 @@ class _Job:
             self.pool.append(one)
 
 
-def _blamed(inputs: list[Input]) -> list[Input]:
+def _blamed(inputs: list[Input], policy: PolicyName) -> list[Input]:
     """Give the one input that fails alone; all, when none does."""
     for one in inputs:
         try:
             decoded(one)
-            check_batch([one])
+            check_batch([one], policy)
         except Exception as error:  # noqa: BLE001  what it is was reported
             print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
             return [one]

@@ -14,6 +14,11 @@ from schemas import MAX_MESSAGE_BYTES
 
 _EXAMPLES = Path(__file__).parents[1] / "schemas" / "examples" / "good"
 _IDS = {"signal_id", "trade_id"}
+_FIXED_NUMBERS = {"schema_version"}
+_LARGEST = 10**300
+"""Larger ones are replaced, not counted with: an integer of JSON may be no float."""
+_STRAINED = 0.15
+"""Share of inputs that are good messages with numbers at their limits [1]."""
 _FOLDERS = {
     SIGNALS: "signal",
     TRADES: "trade_closed",
@@ -97,10 +102,13 @@ class Mutator:
         self._rng = rng
         self._pool = pool
         self._parsed: dict[int, Pairs | None] = {}
+        self._golden = [(one, parsed(one.value or b"")) for one in seeds()]
 
     def next(self) -> Input:
         """Make one input."""
         rng = self._rng
+        if rng.random() < _STRAINED:
+            return self._strained()
         number = rng.randrange(len(self._pool))
         parent = self._pool[number]
         value, symbol = parent.value, "BTCUSDT"
@@ -126,6 +134,26 @@ class Mutator:
         if rng.random() < 0.01:
             topic = rng.choice((SIGNALS, TRADES, DECISIONS, CANDLES))
         return Input(topic, value, key, headers, timestamp)
+
+    def _strained(self) -> Input:
+        """Take a good message to the limits of its numbers: half of them are accepted, and counted with."""
+        parent, tree = self._rng.choice(self._golden)
+        fresh = f"id-{self._rng.getrandbits(40):x}"
+        tree = Pairs((n, fresh if n in _IDS else child) for n, child in self._stretched(tree))
+        return Input(parent.topic, written(tree), parent.key, parent.headers, parent.timestamp)
+
+    def _stretched(self, node: Any) -> Any:
+        if isinstance(node, Pairs):
+            return Pairs(
+                (name, child if name in _FIXED_NUMBERS else self._stretched(child))
+                for name, child in node
+            )
+        if isinstance(node, list):
+            return [self._stretched(child) for child in node]
+        is_number = isinstance(node, int | float) and not isinstance(node, bool)
+        if not is_number or self._rng.random() < 0.9:
+            return node
+        return Raw(grammar.limit(self._rng))
 
     def _tree(self, number: int, value: bytes | None) -> Pairs | None:
         if number not in self._parsed:
@@ -195,7 +223,7 @@ class Mutator:
             return Raw(grammar.value(rng))
         if isinstance(node, bool | None):
             return rng.choice((None, True, False, 0, 1))
-        if isinstance(node, int | float):
+        if isinstance(node, int | float) and abs(node) < _LARGEST:
             factor = rng.choice((-1, 0, 0.5, 1 + 1e-15, 2, 10, 1e-6, 1e6, 1e13))
             return node * factor if draw < 0.9 else node + rng.choice((-1, 1, 0.5))
         if isinstance(node, str):

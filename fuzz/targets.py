@@ -5,21 +5,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, get_args
 
 import orjson
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from consumer.connection import TopicNames
-from consumer.decide import Decider
+from consumer.decide import decision_id_of
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
-from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
-from consumer.domain.regime import RegimeDetector
-from consumer.domain.selector import Selector
+from consumer.domain.policies.catalog import PolicyName
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
 from consumer.pipeline import Pipeline, Step
+from consumer.settings import Settings
 from consumer.store.keys import PartitionKeys
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
@@ -38,6 +38,7 @@ from schemas import MAX_MESSAGE_BYTES, DeadLetterCode, MarketRegime, Mode, Strat
 BROKER_LIMIT_BYTES = 1_048_588 - 100
 """The broker's `message.max.bytes` by default, less what a batch of one record adds."""
 
+POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 PARTITION = 3
 _NOW_MS = START_MS + 1_000_000
 _WORDS = {*MarketRegime, *STRATEGY_PROFILES, *Mode}
@@ -66,15 +67,14 @@ class FuzzRecord:
     partition: int = PARTITION
 
 
-def fuzz_pipeline() -> Pipeline:
-    """Make a pipeline of default settings."""
-    selector = Selector(
-        STRATEGY_PROFILES,
-        EpsilonGreedy(base_epsilon=0.1),
-        candidate_rule="suitable",
-        default_strategy="ultra_aggressive",
-    )
-    return Pipeline(Decider(RegimeDetector(), selector, seed=0))
+@cache
+def _settings(policy: PolicyName) -> Settings:
+    return Settings(_env_file=None, meta_strategy_policy=policy)  # type: ignore[call-arg]
+
+
+def fuzz_pipeline(policy: PolicyName = "epsilon_greedy") -> Pipeline:
+    """Make a pipeline of default settings, but for its policy."""
+    return Pipeline(_settings(policy).decider)
 
 
 def fuzz_state(*, follows: bool = False) -> PartitionState:
@@ -141,8 +141,8 @@ def _shape(error: str) -> str:
 class _Run:
     """Inputs that one partition works off, and what came out."""
 
-    state: PartitionState = field(default_factory=fuzz_state)
-    pipeline: Pipeline = field(default_factory=fuzz_pipeline)
+    state: PartitionState
+    pipeline: Pipeline
     steps: list[Step] = field(default_factory=list)
 
     def step(
@@ -201,13 +201,18 @@ def _good_signal(number: int) -> Input:
     return Input(SIGNALS, orjson.dumps({**_GOOD_SIGNAL, "signal_id": f"good-{number}"}))
 
 
-def _good_trade(number: int) -> Input:
-    return Input(TRADES, orjson.dumps({**_GOOD_TRADE, "trade_id": f"good-{number}"}))
+def _good_trade(number: int, **fields: Any) -> Input:
+    return Input(TRADES, orjson.dumps({**_GOOD_TRADE, "trade_id": f"good-{number}", **fields}))
 
 
 _FIRST = [_good_signal(0), _good_signal(1)]
 _LAST = [_good_signal(2), _good_signal(0)]  # one is new, one a repeat
-_TRADES = [_good_trade(0), _good_trade(1)]
+# the second closes the first signal: what policies learn of its features and of its path counts, too
+_CLOSED = {
+    "decision_id": decision_id_of("default", "good-0"),
+    "path": [[START_MS, 51_000.0, 49_900.0, 50_500.0]],
+}
+_TRADES = [_good_trade(0), _good_trade(1, **_CLOSED)]
 _CANDLE = Input(CANDLES, orjson.dumps(_GOOD_CANDLE))
 
 
@@ -218,8 +223,12 @@ def _placed(inputs: Sequence[Input], first: int) -> list[FuzzRecord]:
     ]
 
 
-def check_batch(inputs: Sequence[Input]) -> Counter[str]:
+def check_batch(inputs: Sequence[Input], policy: PolicyName = "epsilon_greedy") -> Counter[str]:
     """Work a batch off between good messages, and hold what came out to the contract.
+
+    Args:
+        inputs: In the order in which they come.
+        policy: What decides.
 
     Returns:
         How many inputs were answered in which way.
@@ -239,7 +248,7 @@ def check_batch(inputs: Sequence[Input]) -> Counter[str]:
     foreign = [decode_logged_decision(one.value, one.timestamp) for one in logged]
     known = [one for one in foreign if one is not None]
 
-    run = _worked_off(known, asked, closed, later, candles)
+    run = _worked_off(policy, known, asked, closed, later, candles)
 
     letters = _letters(run)
     answered = Counter(_answers(run, closed, candles))
@@ -259,7 +268,7 @@ def check_batch(inputs: Sequence[Input]) -> Counter[str]:
         [record for record in records if (record.topic, record.offset) not in letters]
         for records in (asked, closed, later, candles)
     ]
-    _check_same(run, _worked_off(known, *kept))
+    _check_same(run, _worked_off(policy, known, *kept))
     counts = Counter(
         {
             "decisions": len(run.decisions) - 3,
@@ -275,13 +284,14 @@ def check_batch(inputs: Sequence[Input]) -> Counter[str]:
 
 
 def _worked_off(
+    policy: PolicyName,
     known: Sequence[LoggedDecision],
     asked: Sequence[FuzzRecord],
     closed: Sequence[FuzzRecord],
     later: Sequence[FuzzRecord],
     candles: Sequence[FuzzRecord],
 ) -> _Run:
-    run = _Run(fuzz_state(follows=bool(candles)))
+    run = _Run(fuzz_state(follows=bool(candles)), fuzz_pipeline(policy))
     for one in known:
         run.state.admit(one.remembered, is_exploration=one.is_exploration, entry=one.entry)
     run.step([], asked)

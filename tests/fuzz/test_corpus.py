@@ -6,12 +6,12 @@ from random import Random
 import pytest
 
 from consumer.errors import BadMessageError
-from fuzz import records, targets
+from fuzz import mutate, records, targets
 from fuzz.coverage import Lines
 from fuzz.job import BATCH, run_job
 from fuzz.mutate import Mutator, seeds
 from fuzz.records import Input
-from fuzz.targets import ViolationError, check_batch, decoded
+from fuzz.targets import POLICIES, PolicyName, ViolationError, check_batch, decoded
 from schemas import DeadLetterCode
 
 CORPUS = records.load()
@@ -29,11 +29,12 @@ def test_each_input_of_the_corpus_is_answered_once(start: int) -> None:
         decoded(one)
         check_batch([one])
     for first in range(start, start + 4 * BATCH, BATCH):
-        check_batch(CORPUS[first : first + BATCH])
+        check_batch(CORPUS[first : first + BATCH], POLICIES[first // BATCH % len(POLICIES)])
 
 
-def test_golden_messages_are_answered_once() -> None:
-    counts = check_batch(seeds())
+@pytest.mark.parametrize("policy", POLICIES)
+def test_golden_messages_are_answered_once(policy: PolicyName) -> None:
+    counts = check_batch(seeds(), policy)
 
     assert counts["decisions"] >= 5
     assert counts["rewards"] >= 5
@@ -50,6 +51,20 @@ def test_the_same_seed_makes_the_same_inputs() -> None:
     one, other = (Mutator(Random("7"), seeds()) for _ in range(2))
 
     assert [one.next() for _ in range(200)] == [other.next() for _ in range(200)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_numbers_at_their_limits_are_decided_and_learned_from(
+    policy: PolicyName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused at once says nothing of what policies do with the rest."""
+    monkeypatch.setattr(mutate, "_STRAINED", 1.0)
+    mutator = Mutator(Random("7"), seeds())
+
+    counts = check_batch([mutator.next() for _ in range(200)], policy)
+
+    assert counts["decisions"] > 50
+    assert counts["rewards"] > 10
 
 
 def test_a_job_checks_as_many_inputs_as_it_was_told() -> None:
@@ -108,7 +123,7 @@ def test_any_other_error_is_a_finding(broken: pytest.MonkeyPatch) -> None:
 
     report = run_job("7", 64, [], lambda _: None)
 
-    assert [text for text, _ in report.failures] == ["KeyError: 'x'"]
+    assert [text for text, _ in report.failures] == ["ucb: KeyError: 'x'"]
     assert len(report.failures[0][1]) == 1, "the one that fails alone is blamed"
 
 
