@@ -118,6 +118,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         redis_freezes=often(0.6),
         network=often(3),
         clock_jumps=often(2),
+        candles=True,
         has_refusals=True,
     )
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis, RedisCluster
 from bench.broker import PARTITIONS
 from chaos.clients import log_reader
 from chaos.fold import Fold
-from chaos.oracle import Findings, compare_rows, judge_partition
+from chaos.oracle import Findings, compare_rows, judge_candles, judge_partition
 from chaos.replay import replay
 from consumer.connection import TopicNames
 from consumer.settings import Settings
@@ -126,12 +126,14 @@ def _judge_one(
     # millions of records that all stay: nothing to collect, and each look at them takes seconds
     gc.disable()
     found = Findings()
-    names = (topics.signals, topics.decisions, topics.trades)
+    names = [topics.signals, topics.decisions, topics.trades]
+    names += [topics.candles] if topics.candles else []
     logs = asyncio.run(read_logs(bootstrap_servers, [TopicPartition(n, number) for n in names]))
-    signals, decisions, trades = (logs[name] for name in names)
+    signals, decisions, trades, *candles = (logs[name] for name in names)
     fold = Fold(window=window, open_max=window)
     judge_partition(number, signals, decisions, trades, letters, fold=fold, found=found)
-    compare_rows(number, prefix, fold, view, found)
+    papers = judge_candles(decisions, candles[0], letters, found) if candles else {}
+    compare_rows(number, prefix, fold, papers, view, found)
     differing = replay(settings, signals, decisions, trades)
     found.replayed += len(decisions)
     found.replays_differing += len(differing)

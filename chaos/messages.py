@@ -1,7 +1,7 @@
 """Signals, closed trades and bad messages: cheap to make, and in them all that the contract allows."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -33,11 +33,18 @@ class Fragment(NamedTuple):
     value: bytes
 
 
-def fragments(rng: random.Random, partition_of: Callable[[bytes], int]) -> Iterator[Fragment]:
+def usual_prices(rng: random.Random) -> dict[str, float]:
+    """Give the price about which each symbol moves."""
+    return {f"S{number:05d}": rng.uniform(0.5, 60_000.0) for number in range(SYMBOLS)}
+
+
+def fragments(
+    rng: random.Random, partition_of: Callable[[bytes], int], prices: Mapping[str, float]
+) -> Iterator[Fragment]:
     """Make the parts of signals behind id and time: few, used again and again."""
     for number in range(FRAGMENTS):
         symbol = f"S{number % SYMBOLS:05d}"
-        price = rng.uniform(0.5, 60_000.0)
+        price = prices[symbol] * rng.uniform(0.98, 1.02)
         atr_pct = rng.choice(_ATR_PCTS) * rng.uniform(0.9, 1.1)
         rest: dict[str, Any] = {
             "symbol": symbol,

@@ -12,7 +12,10 @@ from typing import Any, Self
 import orjson
 from aiokafka.structs import ConsumerRecord
 
+from chaos.feed import TIMEFRAME
 from chaos.fold import Fold, message_of
+from tests.support import candle_oracle
+from tests.support.candle_oracle import Papers
 from tests.support.fold_oracle import decision_id, expected_decision, levels_of
 
 
@@ -30,6 +33,9 @@ class Findings:
     repeated_trades: int = 0
     corrected_trades: int = 0
     refused_trades: int = 0
+    candles: int = 0
+    outcomes: int = 0
+    """On paper."""
     cells: int = 0
     replayed: int = 0
     # faults
@@ -140,6 +146,33 @@ def judge_partition(
         _judge_letter(record, letters, found, wanted=int(record.offset in fold.refused))
 
 
+def judge_candles(
+    decisions: Sequence[ConsumerRecord],
+    candles: Sequence[ConsumerRecord],
+    letters: Mapping[tuple[str, int, int], int],
+    found: Findings,
+) -> Papers:
+    """Compare the dead letters of a partition's candles; give what signals must have earned on paper.
+
+    Args:
+        decisions: All committed records, by offset.
+        candles: All records, by offset.
+        letters: Committed dead letters, counted by topic, partition and offset.
+        found: Is added to.
+    """
+    messages: dict[int, dict[str, Any]] = {}
+    for record in candles:
+        message = message_of(record)
+        is_candle = message is not None and "close_time" in message
+        _judge_letter(record, letters, found, wanted=int(not is_candle))
+        if message is not None and is_candle:
+            messages[record.offset] = message
+    found.candles += len(messages)
+    found.bad += len(candles) - len(messages)
+    said = [orjson.loads(record.value) for record in decisions]
+    return candle_oracle.papers(said, messages, timeframe=TIMEFRAME)
+
+
 def _judge_letter(
     record: ConsumerRecord,
     letters: Mapping[tuple[str, int, int], int],
@@ -182,7 +215,12 @@ def _fault_of(said: Mapping[str, Any], signal: Mapping[str, Any], fold: Fold) ->
 
 
 def compare_rows(
-    number: int, prefix: str, fold: Fold, table: Mapping[str, Mapping[str, str]], found: Findings
+    number: int,
+    prefix: str,
+    fold: Fold,
+    papers: Papers,
+    table: Mapping[str, Mapping[str, str]],
+    found: Findings,
 ) -> None:
     """Compare a partition's rows in Redis with the fold: every key, every field, every bit.
 
@@ -190,12 +228,13 @@ def compare_rows(
         number: Which partition.
         prefix: What every key starts with.
         fold: Of all its records.
+        papers: What its signals must have earned on paper.
         table: Every hash of a context in Redis, by key.
         found: Is added to.
     """
     begin = f"{prefix}:{{{number}}}:q:"
     there = {key.removeprefix(begin): row for key, row in table.items() if key.startswith(begin)}
-    for context in there.keys() ^ fold.rows.keys():
+    for context in there.keys() ^ (fold.rows.keys() | papers.keys()):
         found.cells_differing += 1
         found.note(f"{begin}{context} is only in {'Redis' if context in there else 'the logs'}")
     for context in there.keys() & fold.rows.keys():
@@ -208,3 +247,13 @@ def compare_rows(
                 if not abs(float(text) - value) <= tolerance:
                     found.cells_differing += 1
                     found.note(f"{begin}{context} {name} is {text}, must be {value!r}")
+    for context in there.keys() & papers.keys():
+        for strategy, rewards in papers[context].items():
+            must = {"paper_count": float(len(rewards)), "paper_r": sum(rewards)}
+            found.outcomes += len(rewards)
+            for name, value in must.items():
+                found.cells += 1
+                text = there[context].get(f"{strategy}:{name}", "nan")
+                if not abs(float(text) - value) <= 1e-9 * max(1.0, abs(value)):
+                    found.cells_differing += 1
+                    found.note(f"{begin}{context} {strategy}:{name} is {text}, must be {value!r}")

@@ -27,7 +27,9 @@ Whole workers as processes, on real brokers and real Redis servers, are killed, 
 executor sends signals and closes trades. Then everything is read back: each decision and each dead letter
 is compared with its input, each decision with the rules on the table it names, each cell of the table with
 a fold of the logs written apart from the product (`chaos/oracle.py`), each hash in Redis with a rebuild, and
-each decision is made again from the logs.
+each decision is made again from the logs. In `make chaos` signals are followed on paper, too: a feed sends a
+candle of each symbol every second, of a market whose time runs 300 times as fast as ours, and what each
+strategy must have earned is compared.
 
 Workers run through `chaos/worker.py`, which names places in their calls (before, during and after each step of
 an opening and of a transaction) at which they strike themselves dead or frozen. Nothing of it is in the product.

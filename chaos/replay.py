@@ -34,7 +34,10 @@ def replay(
             trade = trades[at]
             learn(state, decoded_trade(trade), offset=trade.offset, timestamp_ms=trade.timestamp)
             at += 1
-        state.position = state.position._replace(trades=said["table_offset"])
+        # candles move no estimate of the default policy; of them a decision holds where they stood
+        state.position = state.position._replace(
+            trades=said["table_offset"], candles=said.get("candles_offset") or 0
+        )
         source = by_offset[said["source"]["offset"]]
         step = pipeline.step(
             state, (), [source], now_ms=record.timestamp, degraded=said["degraded"]

@@ -31,6 +31,9 @@ def invariants(result: Mapping[str, Any]) -> list[Line]:
     slowest_s = max((took for _, took in stops), default=0.0)
     bad_stops = sum(code != 0 for code, _ in stops)
     inputs_left = sum(result["lag"].values())
+    papers = ""
+    if result.get("candles"):
+        papers = f"; {found['outcomes']:,} outcomes on paper of {found['candles']:,} candles"
     return [
         Line(
             "I1 exactly one answer",
@@ -63,7 +66,7 @@ def invariants(result: Mapping[str, Any]) -> list[Line]:
             "I6 each trade once",
             not found["cells_differing"],
             f"{found['trades']:,} trades, {found['learned']:,} learned, {found['repeated_trades']:,} "
-            f"repeated, {found['corrected_trades']:,} corrected",
+            f"repeated, {found['corrected_trades']:,} corrected{papers}",
         ),
         Line(
             "I7 a loss is noticed when idle",

@@ -12,6 +12,7 @@ from aiokafka.admin import NewPartitions
 from aiokafka.errors import KafkaError
 
 from bench.broker import PARTITIONS
+from chaos.feed import TIMEFRAME
 from chaos.fleet import Fleet, Slot
 from chaos.judge import judge, read_view
 from chaos.messages import CANARY
@@ -30,6 +31,8 @@ WINDOW = 8_000
 tested, too."""
 GROUP = "chaos-group"
 PREFIX = "chaos"
+_TTL_DAYS = 60
+"""Longer than any run: the market's time may run 300 times as fast as ours."""
 _SETTLE_S = 300.0
 _LOOK_S = 1.0
 _STOP_LIMIT_S = 15.0
@@ -52,6 +55,7 @@ class Scene:
         share: Of decisions that are closed by a trade [1].
         seed: Of all draws.
         poison: Whether bad messages stand between the good ones.
+        candles: Whether signals are followed on paper.
         contender: Whose processes run: `worker` or `plain`.
         on_arrival: See Traffic.
     """
@@ -67,6 +71,7 @@ class Scene:
         share: float,
         seed: int,
         poison: bool = True,
+        candles: bool = False,
         contender: str = "worker",
         on_arrival: Callable[[int, float, int], None] = lambda *_: None,
     ) -> None:
@@ -76,6 +81,7 @@ class Scene:
             trades="trade-closed",
             decisions="strategy-decisions",
             dead_letters="strategy-dead-letters",
+            candles="candles" if candles else "",
         )
         self.traffic = Traffic(
             servers.bootstrap_servers,
@@ -95,6 +101,9 @@ class Scene:
             "META_STRATEGY_KEY_PREFIX": PREFIX,
             "META_STRATEGY_DEDUPE_WINDOW": str(WINDOW),
             "META_STRATEGY_OPEN_DECISIONS_MAX": str(WINDOW),
+            "META_STRATEGY_DECISION_TTL_DAYS": str(_TTL_DAYS),
+            "KAFKA_CANDLES_TOPIC": self.topics.candles,
+            "META_STRATEGY_CANDLES_TIMEFRAME": TIMEFRAME,
             "CHAOS_SESSION_MS": str(round(session_s * 1000)),
         }
         self.fleet = Fleet(
@@ -123,6 +132,9 @@ class Scene:
             meta_strategy_key_prefix=PREFIX,
             meta_strategy_dedupe_window=WINDOW,
             meta_strategy_open_decisions_max=WINDOW,
+            meta_strategy_decision_ttl_days=_TTL_DAYS,
+            kafka_candles_topic=self.topics.candles,
+            meta_strategy_candles_timeframe=TIMEFRAME,
         )
 
     async def __aenter__(self) -> Self:
@@ -146,11 +158,11 @@ class Scene:
     # Is everything worked off?
 
     async def lag(self) -> dict[str, int]:
-        """Count what the group has not worked off: signals, trades."""
+        """Count what the group has not worked off: signals, trades, candles."""
         found = {}
         async with admin_client(self.servers.connection) as admin:
             offsets = await admin.list_consumer_group_offsets(GROUP)
-        for topic in (self.topics.signals, self.topics.trades):
+        for topic in filter(None, (self.topics.signals, self.topics.trades, self.topics.candles)):
             logs = [TopicPartition(topic, number) for number in range(PARTITIONS)]
             bounds = await log_bounds(self.servers.connection, logs)
             done = {log: offsets[log].offset for log in logs if log in offsets}
@@ -184,14 +196,16 @@ class Scene:
         raise UnsettledError(f"after {timeout_s:g} s: {seen}\n{tails}")
 
     async def _is_view_there(self) -> bool:
-        logs = [TopicPartition(self.topics.trades, number) for number in range(PARTITIONS)]
-        bounds = await log_bounds(self.servers.connection, logs)
+        learned = {"trades": self.topics.trades, "candles": self.topics.candles}
         redis = self.servers.redis()
         try:
-            for log, (_, last) in bounds.items():
-                mark = await redis.hget(f"{PREFIX}:{{{log.partition}}}:watermark", "trades")
-                if mark is None or int(mark) < last:
-                    return False
+            for name, topic in learned.items():
+                logs = [TopicPartition(topic, number) for number in range(PARTITIONS) if topic]
+                bounds = await log_bounds(self.servers.connection, logs)
+                for log, (_, last) in bounds.items():
+                    mark = await redis.hget(f"{PREFIX}:{{{log.partition}}}:watermark", name)
+                    if mark is None or int(mark) < last:
+                        return False
         finally:
             await redis.aclose()
         return True

@@ -36,6 +36,8 @@ class Plan:
     redis_freezes: int = 0
     network: int = 0
     clock_jumps: int = 0
+    candles: bool = False
+    """Whether signals are followed on paper."""
     has_refusals: bool = False
     """Whether starts that must be refused are tried at the end."""
 
@@ -83,6 +85,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
             total=plan.signals,
             share=plan.share,
             seed=plan.seed,
+            candles=plan.candles,
         )
         async with scene:
             rng = random.Random(plan.seed)

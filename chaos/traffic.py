@@ -13,7 +13,8 @@ from aiokafka.errors import KafkaError
 
 from bench.broker import PARTITIONS, Partitioning
 from chaos.clients import Out, Sender, log_reader
-from chaos.messages import FRAGMENTS, POISON, close, fragments
+from chaos.feed import Feed, MarketClock
+from chaos.messages import FRAGMENTS, POISON, close, fragments, usual_prices
 from consumer.connection import TopicNames
 
 _TICK_S = 0.05
@@ -42,8 +43,14 @@ class Tally:
     """When the last decision of each partition was read [s, monotonic]."""
 
 
+_SPEED = 300.0
+"""Of the market's time where there are candles [1]: a candle takes a second."""
+
+
 class Traffic:
     """Sends signals at a pace and answers decisions, while it runs as `async with`.
+
+    Where the topics name one for candles, they are sent, too, and the market's time runs faster.
 
     Args:
         bootstrap_servers: Of the brokers.
@@ -81,7 +88,19 @@ class Traffic:
         self._backlog = backlog
         self._on_arrival = on_arrival
         self._partition_of = Partitioning()
-        self._fragments = list(fragments(self._rng, self._partition_of))
+        prices = usual_prices(self._rng)
+        self._fragments = list(fragments(self._rng, self._partition_of, prices))
+        self._clock = MarketClock(_SPEED if topics.candles else 1.0)
+        self._feed: Feed | None = None
+        if topics.candles:
+            self._feed = Feed(
+                bootstrap_servers,
+                topics.candles,
+                clock=self._clock,
+                prices=prices,
+                partition_of=self._partition_of,
+                seed=seed,
+            )
         self._signals = Sender(bootstrap_servers)
         self._trades = Sender(bootstrap_servers)
         self._recent: list[Out] = []
@@ -95,6 +114,8 @@ class Traffic:
             asyncio.create_task(self._send(), name="executor"),
             asyncio.create_task(self._answer(), name="router"),
         ]
+        if self._feed is not None:
+            self._tasks.append(asyncio.create_task(self._market(self._feed), name="feed"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -103,6 +124,8 @@ class Traffic:
         await asyncio.wait(self._tasks)
         await self._signals.stop()
         await self._trades.stop()
+        if self._feed is not None:
+            await self._feed.stop()
 
     def check(self) -> None:
         """Raise what ended executor or router; return when both are well."""
@@ -113,7 +136,8 @@ class Traffic:
     @property
     def resent(self) -> int:
         """Batches whose acknowledgement was missed and that were sent again."""
-        return self._signals.resent + self._trades.resent
+        fed = self._feed.resent if self._feed is not None else 0
+        return self._signals.resent + self._trades.resent + fed
 
     async def stop_sending(self) -> None:
         """Send no more signals; decisions are still answered."""
@@ -129,7 +153,7 @@ class Traffic:
 
     def _next_signals(self, count: int) -> list[Out]:
         rng, tally, found = self._rng, self.tally, []
-        now_ms = str(time.time_ns() // 1_000_000).encode()
+        now_ms = str(self._clock.now_ms()).encode()
         for number in range(tally.signals, tally.signals + count):
             partition, key, rest = self._fragments[rng.randrange(FRAGMENTS)]
             head = f'{{"schema_version":1,"signal_id":"s{self._mark}-{number}","ts":'.encode()
@@ -160,6 +184,19 @@ class Traffic:
                 due -= count
                 await self._signals.send(self._topics.signals, self._next_signals(count))
         self.is_sent.set()
+
+    async def _market(self, feed: Feed) -> None:
+        """Let candles come until the last signal is sent."""
+        feeding = asyncio.create_task(feed.run())
+        try:
+            sent = asyncio.create_task(self.is_sent.wait())
+            await asyncio.wait({feeding, sent}, return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done():
+                feeding.result()
+        finally:
+            feeding.cancel()
+            sent.cancel()
+            await asyncio.wait({feeding, sent})
 
     # Answers
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import random
 import time
@@ -38,6 +39,7 @@ from consumer.watchdog import LIMIT_S, Progress, Watchdog
 
 _HEARTBEAT_S = 1.0
 _FIRST_HEARTBEAT_S = 0.1  # until the first partition is open: readiness is told without delay
+_GIVE_BACK_BEATS = 60
 _KAFKA_PROBE_S = 2.0
 _KAFKA_RETRY_S = 0.1  # a worker that just joined is ready at once
 _FIRST_REJOIN_S = 0.2
@@ -317,7 +319,7 @@ class Worker:
     async def _heartbeat(self, view: RedisView, tables: WholeTable) -> None:
         """Ask once a second where the view stands, so that a loss is seen without traffic."""
         is_checked = False
-        while True:
+        for beat in itertools.count(1):
             self._look()
             syncs = self._syncs()
             expected = {number: sync.expected for number, sync in syncs.items()}
@@ -340,6 +342,8 @@ class Worker:
             await self._measure()
             if await self._is_well():
                 self._watchdog.feed()
+            if beat % _GIVE_BACK_BEATS == 0:
+                process.give_back()
             await asyncio.sleep(_HEARTBEAT_S if self._health.opened else _FIRST_HEARTBEAT_S)
 
     async def _measure(self) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from consumer.domain.policies.catalog import PolicyName
 from fuzz.coverage import Lines
 from fuzz.mutate import Mutator, seeds
 from fuzz.records import Input
-from fuzz.targets import POLICIES, PolicyName, check_batch, decoded
+from fuzz.targets import POLICIES, check_batch, decoded
 
 BATCH = 32
 """Inputs of a batch: enough for them to meet, few enough to find the one to blame."""

@@ -69,7 +69,7 @@ class FuzzRecord:
 
 @cache
 def _settings(policy: PolicyName) -> Settings:
-    return Settings(_env_file=None, meta_strategy_policy=policy)  # type: ignore[call-arg]
+    return Settings(_env_file=None, meta_strategy_policy=policy)
 
 
 def fuzz_pipeline(policy: PolicyName = "epsilon_greedy") -> Pipeline:

@@ -87,7 +87,7 @@ class Logs:
             fold=fold,
             found=found,
         )
-        compare_rows(PARTITION, "ms", fold, self.table, found)
+        compare_rows(PARTITION, "ms", fold, {}, self.table, found)
         return found
 
 
@@ -218,6 +218,7 @@ async def result() -> dict[str, Any]:
         redis_losses=1,
         network=1,
         clock_jumps=1,
+        candles=True,
     )
     try:
         return await run(plan, print)
@@ -242,6 +243,7 @@ async def test_the_run_did_what_was_planned(result: dict[str, Any]) -> None:
     assert found["decisions"] == 1_500
     assert found["replayed"] == 1_500
     assert found["cells"] > 1_000
+    assert found["outcomes"] > 100
     assert found["bad"] > 0
     assert found["repeats"] > 0
     assert result["hashes"]["hashes"] > 100

@@ -5,13 +5,14 @@ from random import Random
 
 import pytest
 
+from consumer.domain.policies.catalog import PolicyName
 from consumer.errors import BadMessageError
 from fuzz import mutate, records, targets
 from fuzz.coverage import Lines
 from fuzz.job import BATCH, run_job
 from fuzz.mutate import Mutator, seeds
 from fuzz.records import Input
-from fuzz.targets import POLICIES, PolicyName, ViolationError, check_batch, decoded
+from fuzz.targets import POLICIES, ViolationError, check_batch, decoded
 from schemas import DeadLetterCode
 
 CORPUS = records.load()

@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import platform
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -91,3 +94,36 @@ async def test_partitions_that_are_given_up_are_freed_without_a_full_collection(
             await eventually(lambda: remembered() == 3, what="three states, one a partition")
     finally:
         gc.enable()
+
+
+_BACKLOG = """
+import os
+from consumer import process
+
+def resident_mib():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+process.tune()
+before = resident_mib()
+backlog = [(os.urandom(600), os.urandom(600)) for _ in range(50_000)]
+stays = [one for one, _ in backlog[::100]]
+taken = resident_mib() - before
+del backlog
+process.give_back()
+print(taken, resident_mib() - before)
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other allocators have their own ways"
+)
+def test_what_a_backlog_took_is_given_back() -> None:
+    """Else each backlog, and each rebalance, would leave a worker larger than it found it."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BACKLOG], capture_output=True, text=True, check=True
+    )
+
+    taken_mib, kept_mib = map(float, done.stdout.split())
+    assert taken_mib > 50
+    assert kept_mib < taken_mib / 4

@@ -37,22 +37,26 @@ def outcome_r(
     return None
 
 
-def papers(decisions: Sequence[Mapping[str, Any]], candles: Mapping[int, Candle]) -> Papers:
+def papers(
+    decisions: Sequence[Mapping[str, Any]], candles: Mapping[int, Candle], timeframe: str = ""
+) -> Papers:
     """Give what counts on paper after all candles.
 
     Args:
         decisions: By offset.
         candles: By offset, those that are messages.
+        timeframe: Of the candles that all follow; empty: each its own.
     """
-    taken = _taken(candles)
+    taken: dict[tuple[str, str], list[tuple[int, Candle]]] = {}
+    for offset, candle in _taken(candles):
+        taken.setdefault((candle["symbol"], candle["timeframe"]), []).append((offset, candle))
     ended: list[tuple[int, int, str, dict[str, float]]] = []
     for number, said in enumerate(decisions):
         tpsl, since = said["tpsl"], _ms(said["signal_ts"])
         series = [
             (offset, candle)
-            for offset, candle in taken
-            if (candle["symbol"], candle["timeframe"]) == (said["symbol"], said["timeframe"])
-            and candle["open_time"] + (candle["close_time"] - candle["open_time"]) // 10 >= since
+            for offset, candle in taken.get((said["symbol"], timeframe or said["timeframe"]), ())
+            if candle["open_time"] + (candle["close_time"] - candle["open_time"]) // 10 >= since
         ]
         if any(offset < said["candles_offset"] for offset, _ in series):
             continue  # it came too late to be followed
