@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
@@ -25,6 +25,7 @@ settings.register_profile(
     derandomize=True,
     deadline=None,
     max_examples=15,
+    suppress_health_check=[HealthCheck.too_slow],  # so may be a machine that does something else
     phases=[phase for phase in Phase if phase is not Phase.explain],  # minutes for a long example
 )
 settings.load_profile("unit")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.stream.clients import KAFKA_ERRORS
 from consumer.stream.log_reader import LogEnds
 from consumer.stream.ownership import final_offsets
 from consumer.stream.partition import Offsets, Partition
@@ -126,7 +126,7 @@ class Assignment:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 first = await self._consumer.beginning_offsets(logs)
                 last = await self._consumer.end_offsets(logs)
-        except (KafkaError, TimeoutError, OSError) as error:
+        except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         for log in logs:
             await self._check_end(log, committed[log] or 0, last[log])
@@ -174,7 +174,7 @@ class Assignment:
         try:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 await self._consumer.commit(named)
-        except (KafkaError, TimeoutError, OSError) as error:
+        except KAFKA_ERRORS as error:
             raise FencedError(
                 f"the partitions are not ours: {error or type(error).__name__}"
             ) from error

@@ -20,6 +20,12 @@ from consumer.errors import TransientError
 from consumer.stream.header_names import KeptRecords, TolerantRecords
 from consumer.stream.reachability import why_unreachable
 
+KAFKA_ERRORS = (KafkaError, AssertionError, OSError)
+"""What a client raises while Kafka does not answer, or not as it should; a TimeoutError is an OSError.
+
+It states what it relies on as assertions. One fails while a broker that has just started names no brokers at
+all; and after any of them, nothing of the client can be trusted.
+"""
 _TIMEOUT_S = 30.0
 _CUT_OFF_S = 0.5
 _CONNECTIONS = ("_client", "client")
@@ -56,7 +62,7 @@ async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdm
         raise TransientError(
             f"Kafka: KAFKA_SASL_USERNAME={user} is not allowed: {error}"
         ) from error
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_ERRORS as error:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error
     finally:
         await client.close()
@@ -70,7 +76,7 @@ async def stop_within(client: Any, timeout_s: float) -> None:
         await _cut_off(client, stopping)
     elif not stopping.cancelled():
         # a client that was fenced reports it again when it is stopped
-        with contextlib.suppress(KafkaError, AssertionError, OSError):
+        with contextlib.suppress(*KAFKA_ERRORS):
             stopping.result()
 
 

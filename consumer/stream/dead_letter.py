@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import RefusedError, TransientError
-from consumer.stream.clients import admin_client, stop_within
+from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import log_bounds, partition_counts
 
@@ -92,7 +91,7 @@ async def resend(connection: KafkaConnection, letters: list[DeadLetter]) -> int:
         ]
         async with asyncio.timeout(_TIMEOUT_S):
             await asyncio.gather(*futures)
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_ERRORS as error:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error
     finally:
         await stop_within(producer, 5.0)

@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Self
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from consumer.connection import KafkaConnection
 from consumer.errors import RefusedError, TransientError
-from consumer.stream.clients import stop_within
+from consumer.stream.clients import KAFKA_ERRORS, stop_within
 
 _IN_FLIGHT = 2_000
 """Records sent before their acknowledgements are looked at: a few batches, a few megabytes."""
@@ -112,5 +112,5 @@ def _kafka_errors(record: ConsumerRecord | None = None) -> Iterator[None]:
             f"{where}a new topic takes no record of this size: make it with a larger "
             "max.message.bytes beforehand"
         ) from error
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_ERRORS as error:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import for_code
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.clients import admin_client, stop_within
+from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _TIMEOUT_S = 30.0
 
@@ -43,7 +43,7 @@ async def commit_offsets(
         async with asyncio.timeout(_TIMEOUT_S):
             await consumer.start()
             await consumer.commit(dict(offsets))
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_ERRORS as error:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error
     finally:
         await stop_within(consumer, 2.0)

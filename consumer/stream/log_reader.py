@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.clients import stop_within
+from consumer.stream.clients import KAFKA_ERRORS, stop_within
 
 _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""
@@ -76,7 +75,7 @@ class LogReader:
                     await consumer.start()
             except BaseException as error:
                 await stop_within(consumer, 2.0)
-                if isinstance(error, KafkaError | TimeoutError | OSError):
+                if isinstance(error, KAFKA_ERRORS):
                     raise TransientError(f"Kafka: {error or type(error).__name__}") from error
                 raise
             self._consumer = consumer
@@ -92,7 +91,7 @@ class LogReader:
             async with asyncio.timeout(_SILENCE_TIMEOUT_S):
                 first = await consumer.beginning_offsets([partition])
                 last = await consumer.end_offsets([partition])
-        except (KafkaError, TimeoutError) as error:
+        except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         return first[partition], last[partition]
 
@@ -123,7 +122,7 @@ class LogReader:
                         return
                     yield record
                 await asyncio.sleep(0)  # what the client holds it gives without waiting
-        except (KafkaError, TimeoutError) as error:
+        except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
 
 

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.clients import admin_client, stop_within
+from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _ASK_TIMEOUT_S = 10.0
 _SHUT_OUT_TIMEOUT_S = 30.0
@@ -100,7 +99,7 @@ async def _shut_out(connection: KafkaConnection, owner: str) -> None:
     try:
         async with asyncio.timeout(_SHUT_OUT_TIMEOUT_S):
             await producer.start()
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_ERRORS as error:
         raise TransientError(f"{owner} is not shut out: {error or type(error).__name__}") from error
     finally:
         await stop_within(producer, _STOP_TIMEOUT_S)

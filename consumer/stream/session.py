@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
 from consumer.stream.assignment import Assignment
-from consumer.stream.clients import stop_within
+from consumer.stream.clients import KAFKA_ERRORS, stop_within
 from consumer.stream.partition import InputTopics, Partition, PartitionWork
 from consumer.stream.transaction import AtLeastOnceSink, Sink, TransactionalSink
 
@@ -132,7 +132,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             async with asyncio.timeout(_START_TIMEOUT_S):
                 await self.consumer.start()
             self._is_started = True
-        except (KafkaError, TimeoutError, OSError) as error:
+        except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
 
     async def _read(self) -> None:
@@ -244,7 +244,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                     async with asyncio.timeout(_POSITION_TIMEOUT_S):
                         # the client's own position: it is behind the markers of transactions, too
                         position = await self.consumer.position(log)
-                except (KafkaError, TimeoutError):
+                except KAFKA_ERRORS:
                     continue  # taken away meanwhile
                 if end is not None:
                     found[log] = max(0, end - position) + partition.waiting(log)
@@ -263,7 +263,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 ends = await self.consumer.end_offsets(logs) if logs else {}
                 return any([ends[log] > await self.consumer.position(log) for log in logs])
-        except (KafkaError, TimeoutError, OSError):
+        except KAFKA_ERRORS:
             return False  # the probe tells what is wrong
 
     async def probe(self) -> str | None:
@@ -273,6 +273,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await self.consumer.topics()
-        except (KafkaError, TimeoutError, OSError) as error:
+        except KAFKA_ERRORS as error:
             return f"does not answer: {error or type(error).__name__}"
         return None

@@ -8,7 +8,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     for_code,
@@ -16,7 +15,7 @@ from aiokafka.errors import (
 
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.errors import RefusedError, TransientError
-from consumer.stream.clients import admin_client, stop_within
+from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _TIMEOUT_S = 30.0
 _KNOWN_POLL_S = 0.05
@@ -230,7 +229,7 @@ async def log_bounds(
             await consumer.start()
             first = await consumer.beginning_offsets(list(partitions))
             last = await consumer.end_offsets(list(partitions))
-    except (KafkaError, TimeoutError, OSError) as error:
+    except KAFKA_ERRORS as error:
         raise TransientError(f"Kafka: {error or type(error).__name__}") from error
     finally:
         await stop_within(consumer, 2.0)

@@ -11,7 +11,6 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
-    KafkaError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
 )
@@ -20,7 +19,7 @@ from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, TransientError
-from consumer.stream.clients import stop_within
+from consumer.stream.clients import KAFKA_ERRORS, stop_within
 from consumer.stream.ownership import TRANSACTION_TIMEOUT_MS, new_owner
 
 START_TIMEOUT_S = 30.0
@@ -117,7 +116,7 @@ class _ProducerSink:
                 await self._producer.start()
         except BaseException as error:
             await self.stop()
-            if isinstance(error, TimeoutError | KafkaError | OSError):
+            if isinstance(error, KAFKA_ERRORS):
                 raise TransientError(
                     f"no producer for {self._client_id}: {error or type(error).__name__}"
                 ) from error
@@ -254,6 +253,5 @@ def _kafka_errors_translated(name: str) -> Any:
         raise FencedError(f"{name}: {type(error).__name__}") from error
     except TimeoutError as error:
         raise TransientError(f"{name}: no commit within {COMMIT_TIMEOUT_S:g} s") from error
-    except (KafkaError, AssertionError, OSError) as error:
-        # the client states its invariants as assertions: after one, nothing of it can be trusted
+    except KAFKA_ERRORS as error:
         raise TransientError(f"{name}: {error or type(error).__name__}") from error
