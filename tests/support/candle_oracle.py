@@ -60,21 +60,22 @@ def papers(
         ]
         if any(offset < said["candles_offset"] for offset, _ in series):
             continue  # it came too late to be followed
-        found = {
-            name: outcome_r(
+        lived: dict[str, tuple[int, float]] = {}
+        for name, levels in LEVELS.items():
+            one = outcome_r(
                 levels,
                 is_long=said["side"] == "LONG",
                 entry=tpsl["entry_reference"],
                 atr=tpsl["atr"],
                 path=[candle for _, candle in series],
             )
-            for name, levels in LEVELS.items()
-        }
-        lived = [one for one in found.values() if one is not None]
-        if len(lived) == len(found):
-            last, _ = series[max(count for count, _ in lived) - 1]
+            if one is None:
+                break  # it counts when all have ended
+            lived[name] = one
+        else:
+            last, _ = series[max(count for count, _ in lived.values()) - 1]
             context = f"{said['account']}:{said['symbol']}:{said['regime']}"
-            rewards = {name: one[1] for name, one in found.items() if one is not None}
+            rewards = {name: reward for name, (_, reward) in lived.items()}
             ended.append((last, number, context, rewards))
     counted: Papers = {}
     for _, _, context, rewards in sorted(ended, key=lambda one: one[:2]):
