@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from tests.support.fold_oracle import Arm, Row
+from tests.support.fold_oracle import Arm, Row, added
 
 EXCLUDED = frozenset({"manual", "external"})
 ALPHA = 0.2
@@ -189,7 +189,7 @@ def _reward(trade: Mapping[str, Any], atr: float | None) -> float:
     if trade.get("exits"):
         weights = [part["fraction"] for part in trade["exits"]]
         prices = [part["price"] for part in trade["exits"]]
-        leave = sum(p * w for p, w in zip(prices, weights, strict=True)) / sum(weights)
+        leave = added(p * w for p, w in zip(prices, weights, strict=True)) / added(weights)
     move = leave - entry if trade["side"] == "LONG" else entry - leave
     return float(move / unit - (trade.get("fees") or 0.0) / unit)
 

@@ -32,6 +32,7 @@ from consumer.stream.topics import check_topics
 from lab.measures import Floats
 from lab.progress import Track
 from schemas import Candle, Message, StrategyDecision, TradeClosed
+from schemas.sums import total
 
 M = TypeVar("M", bound=Message)
 
@@ -85,7 +86,7 @@ class Log:
         """Mean R of each decision's trades; NaN while none has closed."""
         return np.array(
             [
-                sum(one.rewards.values()) / len(one.rewards) if one.rewards else math.nan
+                total(one.rewards.values()) / len(one.rewards) if one.rewards else math.nan
                 for one in self.decisions
             ]
         )
@@ -138,9 +139,9 @@ class _Folder:
             decision.ts,
             decision.propensity,
             target.get(taken, 0.0),
-            sum(p for arm, p in target.items() if not decision.propensities.get(arm, 0.0) > 0.0),
-            sum(p * self._expected(context, arm) for arm, p in target.items()),
-            sum(p * self._expected(context, arm) for arm, p in decision.propensities.items()),
+            total(p for arm, p in target.items() if not decision.propensities.get(arm, 0.0) > 0.0),
+            total(p * self._expected(context, arm) for arm, p in target.items()),
+            total(p * self._expected(context, arm) for arm, p in decision.propensities.items()),
             self._expected(context, taken),
             -tpsl.atr_mult_sl / unit,
             targets / unit,

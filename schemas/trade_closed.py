@@ -19,6 +19,7 @@ from schemas.fields import (
     Variant,
     Version,
 )
+from schemas.sums import total
 from schemas.vocabulary import CloseReason, MarketRegime, Side
 
 MAX_PATH_CANDLES = 500
@@ -113,9 +114,9 @@ class TradeClosed(Message):
             if self.exit_price is None:
                 raise ValueError("exit_price: is missing, and there are no exits")
             return self
-        total = sum(part.fraction for part in self.exits)
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"exits: fractions must sum to 1, were {total:.9g}")
+        weight = total(part.fraction for part in self.exits)
+        if abs(weight - 1.0) > 1e-6:
+            raise ValueError(f"exits: fractions must sum to 1, were {weight:.9g}")
         return self
 
     @model_validator(mode="after")
@@ -133,5 +134,5 @@ class TradeClosed(Message):
         """Exit price [quote]: the weighted mean of the partial closes, else the one given."""
         if self.exits is None:
             return self.exit_price or 0.0  # the validator has seen to it that one is there
-        weight = sum(part.fraction for part in self.exits)
-        return sum(part.price * part.fraction for part in self.exits) / weight
+        weight = total(part.fraction for part in self.exits)
+        return total(part.price * part.fraction for part in self.exits) / weight

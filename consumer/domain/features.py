@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import log10
 
 from schemas import Side, Signal
+from schemas.sums import total
 
 FEATURES = (
     "side",
@@ -55,7 +56,7 @@ def features_of(signal: Signal) -> Features:
         -_decades(market.market_cap_rank, 100.0, 2.0),
         market.correlation_to_btc or 0.0,
         along * (market.recent_news_sentiment or 0.0),
-        along * sum(trends) / len(trends) if trends else 0.0,
+        along * total(trends) / len(trends) if trends else 0.0,
         0.0 if signal.confidence is None else 2.0 * signal.confidence - 1.0,
     )
     # to few digits: they stand in each decision, and every release of Python and of the C library has to

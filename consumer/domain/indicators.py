@@ -13,6 +13,8 @@ from itertools import pairwise
 from math import isfinite
 from typing import NamedTuple
 
+from schemas.sums import total
+
 WILDER_PERIOD = 14
 """Candles that Wilder's averages run over, as he published them."""
 
@@ -128,7 +130,7 @@ class TrendStrength:
         if len(self._closes) != self._closes.maxlen:
             return None
         # summed anew each time: a running sum would drift over years of candles
-        path = sum(abs(later - earlier) for earlier, later in pairwise(self._closes))
+        path = total(abs(later - earlier) for earlier, later in pairwise(self._closes))
         if path <= 0.0:
             return 0.0
         return max(-1.0, min(1.0, (self._closes[-1] - self._closes[0]) / path))

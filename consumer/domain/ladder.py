@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, Self
 
 from consumer.domain.strategies import STRATEGY_PROFILES
 from schemas import CloseReason, Side, StrategyProfile, Tpsl
+from schemas.sums import total
 
 
 class PriceBar(Protocol):
@@ -68,7 +69,7 @@ class Ladder:
             raise ValueError(f"stop must be above 0, was {self.stop}")
         if not (0.0 < first < second < third and isfinite(third)):
             raise ValueError(f"targets must be above 0 and rise, were {self.targets}")
-        if min(self.fractions) < 0.0 or abs(sum(self.fractions) - 1.0) > 1e-6:
+        if min(self.fractions) < 0.0 or abs(total(self.fractions) - 1.0) > 1e-6:
             raise ValueError(f"fractions must be at least 0 and sum to 1, were {self.fractions}")
 
     @classmethod
@@ -224,7 +225,9 @@ class _Position:
             raise ValueError("path must have at least one bar")
         if self._reason is None:
             self._fill(self._close, self._left)
-        gross = sum((fill.price * self._sign - self._entry) * fill.fraction for fill in self._fills)
+        gross = total(
+            (fill.price * self._sign - self._entry) * fill.fraction for fill in self._fills
+        )
         return Outcome(
             tuple(self._fills),
             gross / self._atr,

@@ -263,7 +263,7 @@ class Partition:
             if trade.get("exits"):
                 weights = [part["fraction"] for part in trade["exits"]]
                 prices = [part["price"] for part in trade["exits"]]
-                exit_ = sum(p * w for p, w in zip(prices, weights, strict=True)) / sum(weights)
+                exit_ = added(p * w for p, w in zip(prices, weights, strict=True)) / added(weights)
             move = exit_ - entry if trade["side"] == "LONG" else entry - exit_
             reward = move / unit - (trade.get("fees") or 0.0) / unit
         return reward if self.unit == "atr" else reward / SL[strategy]
@@ -370,6 +370,14 @@ def assert_table(
 
 
 # --- Decisions
+
+
+def added(values: Iterable[float]) -> float:
+    """Add one after the other; `sum` does more than that since Python 3.12."""
+    found = 0.0
+    for value in values:
+        found += value
+    return found
 
 
 @lru_cache(maxsize=1024)  # asked for the same few again and again

@@ -18,6 +18,7 @@ from math import exp, log, sqrt
 from typing import NamedTuple
 
 from consumer.domain.policies.evidence import Evidence
+from schemas.sums import total
 
 Correlation = tuple[tuple[float, ...], ...]
 """Of the arms' means, arm by arm [1]."""
@@ -145,7 +146,7 @@ def mixed(evidence: Evidence, posteriors: Sequence[_Posterior]) -> Estimate:
     """Weigh beliefs by how well they foretold the rewards, and put the result into R."""
     best = max(posterior.log_evidence for posterior in posteriors)
     shares = [exp(posterior.log_evidence - best) for posterior in posteriors]
-    whole = sum(shares)
+    whole = total(shares)
     means, deviations, prior_means = [], [], []
     for arm, scale in enumerate(evidence.deviations):
         mean = square = prior = 0.0

@@ -13,6 +13,7 @@ from consumer.domain.policies.evidence import deviations_of
 from consumer.domain.policies.kept import Kept
 from consumer.domain.policies.slopes import Design, Slopes
 from consumer.domain.qtable import NO_REWARDS, ArmStats, Row
+from schemas.sums import total
 
 FeatureSumsOf = Callable[[ArmStats], FeatureSums]
 """Takes what an arm's rewards had to do with their signals."""
@@ -67,7 +68,7 @@ class LinearEstimator:
             return found
         widest = situation.parents[0]
         known = [self._slopes_of(arm, widest.get(arm, NO_REWARDS)) for arm in situation.candidates]
-        shares = _shares([sum(arm[n].log_evidence for arm in known) for n in range(len(_WIDTHS))])
+        shares = _shares([total(arm[n].log_evidence for arm in known) for n in range(len(_WIDTHS))])
         shifts = _Shifts(shares)
         rows = (*situation.parents, situation.row)
         means, deviations, notes = [], [], []
@@ -145,7 +146,7 @@ def _shares(log_evidence: Sequence[float]) -> list[float]:
     """Weigh the beliefs [1]; what is left of 1 is that features tell nothing."""
     best = max(0.0, *log_evidence)
     weights = [exp(value - best) for value in log_evidence]
-    whole = exp(-best) + sum(weights)
+    whole = exp(-best) + total(weights)
     return [weight / whole for weight in weights]
 
 

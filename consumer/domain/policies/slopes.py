@@ -11,6 +11,7 @@ from operator import mul
 from typing import NamedTuple, Self
 
 from consumer.domain.features import FEATURES, PRODUCTS, FeatureSums
+from schemas.sums import total
 
 _COUNT = len(FEATURES)
 _Z = _COUNT + 1
@@ -102,8 +103,7 @@ class Slopes(NamedTuple):
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
     """Multiply vectors; the longer one is cut to the length of the shorter."""
-    found: float = sum(map(mul, one, other))
-    return found
+    return total(map(mul, one, other))
 
 
 def _inverse(factor: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -14,6 +14,7 @@ from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS
 from schemas import Mode, StrategyID
+from schemas.sums import total
 
 _NODES = tuple(NormalDist().inv_cdf((number + 0.5) / 16) for number in range(16))
 """Midpoints of sixteen equal shares of a Gaussian: propensities to about 0.01."""
@@ -39,8 +40,8 @@ def best_probabilities(means: Sequence[float], deviations: Sequence[float]) -> l
                     product *= 0.5 * (1.0 + erf((value - center) * scale))
             whole += product
         found.append(whole)
-    total = sum(found)
-    return [value / total for value in found]
+    everything = total(found)
+    return [value / everything for value in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
