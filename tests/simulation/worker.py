@@ -133,7 +133,9 @@ def simulated_clients() -> Iterator[None]:
         for module, name, fake in places:
             stack.enter_context(mock.patch.object(module, name, fake))
         # each task enters itself in this set, and nobody looks at it
-        stack.enter_context(mock.patch.object(asyncio.tasks._all_tasks, "add", _unheard))
+        name = "_all_tasks" if sys.version_info < (3, 12) else "_scheduled_tasks"
+        tasks = getattr(asyncio.tasks, name)
+        stack.enter_context(mock.patch.object(tasks, "add", _unheard))
         stack.enter_context(_broken_off())
         yield
 
