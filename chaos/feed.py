@@ -69,7 +69,6 @@ class Feed:
         self._partition_of = partition_of
         self._rng = random.Random(seed)
         self._distance = dict.fromkeys(prices, 0.0)
-        self.sent = 0
 
     @property
     def resent(self) -> int:
@@ -88,7 +87,6 @@ class Feed:
                 span += 1
             if records:
                 await self._sender.send(self._topic, records)
-                self.sent += len(records)
 
     async def stop(self) -> None:
         """Close the connections."""

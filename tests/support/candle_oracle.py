@@ -60,6 +60,7 @@ def papers(
         ]
         if any(offset < said["candles_offset"] for offset, _ in series):
             continue  # it came too late to be followed
+        path = [candle for _, candle in series]
         lived: dict[str, tuple[int, float]] = {}
         for name, levels in LEVELS.items():
             one = outcome_r(
@@ -67,7 +68,7 @@ def papers(
                 is_long=said["side"] == "LONG",
                 entry=tpsl["entry_reference"],
                 atr=tpsl["atr"],
-                path=[candle for _, candle in series],
+                path=path,
             )
             if one is None:
                 break  # it counts when all have ended
