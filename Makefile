@@ -32,6 +32,9 @@ demo: $(VENV)/.demo ## Run the worker on a local Kafka and Redis against real ma
 test: $(VENV)/.dev ## Run all tests, on a real Kafka and Redis
 	@$(BIN)/pytest -n 3 $(ARGS)
 
+properties: $(VENV)/.dev ## Try each rule on a hundred times as many examples, other ones each time
+	@$(BIN)/pytest -n 2 --hypothesis-profile=thorough tests/unit $(ARGS)
+
 check: $(VENV)/.dev ## Lint, types, import rules, stale files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -77,4 +80,4 @@ fuzz: $(VENV)/.dev ## Feed hostile input to decoders and batches (ARGS="--inputs
 lock: $(VENV)/.dev ## Write the hashed lock files anew
 	./lock.sh
 
-.PHONY: help setup demo test check bench quality fuzz chaos simulate sbom licenses wheel lock
+.PHONY: help setup demo test properties check bench quality fuzz chaos simulate sbom licenses wheel lock

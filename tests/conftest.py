@@ -8,27 +8,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from tests.support.examples import EVERY_RUN, register_profiles
 from tests.support.session import CommonServers
 
 # what is compiled once is kept for the next run, and for the processes that tests start
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# the same examples in every run: a red build is a bug, never bad luck
-settings.register_profile(
-    "unit",
-    derandomize=True,
-    deadline=None,
-    max_examples=15,
-    suppress_health_check=[HealthCheck.too_slow],  # so may be a machine that does something else
-    phases=[phase for phase in Phase if phase is not Phase.explain],  # minutes for a long example
-)
-settings.load_profile("unit")
+register_profiles()
+settings.load_profile(EVERY_RUN)
 
 _SERVERS = pytest.StashKey[CommonServers]()
 _PLACE = pytest.StashKey[Path]()

@@ -5,13 +5,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy, arm_confidence
 from consumer.domain.qtable import ArmStats
 from schemas import MarketRegime, Mode
+from tests.support.examples import examples
 
 TREND = ("moderate", "moderate_aggressive", "balanced_aggressive", "ultra_aggressive")
 COLD = "ultra_aggressive"
@@ -55,7 +56,7 @@ def rows(draw: st.DrawFn) -> dict[str, ArmStats]:
     return {name: arm(draw(st.integers(1, 9)), draw(averages)) for name in known}
 
 
-@settings(max_examples=60)
+@examples(3)
 @given(
     rows(),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain import following
@@ -24,6 +24,7 @@ from consumer.errors import BadMessageError
 from consumer.store import codec
 from schemas import Candle, CloseReason, MarketRegime, Side, TradeClosed
 from tests.support.builders import make_trade
+from tests.support.examples import examples
 
 LADDERS = {name: Ladder.of_profile(profile) for name, profile in STRATEGY_PROFILES.items()}
 CONTEXT = ContextKey("default", "BTCUSDT", MarketRegime.TREND_UP)
@@ -437,7 +438,7 @@ def small_state(limit: int) -> PartitionState:
     return a_state(decision_ttl_ms=limit * HOUR)
 
 
-@settings(max_examples=60)
+@examples(3)
 @given(histories, st.integers(2, 40), st.data())
 def test_trades_and_candles_may_come_in_any_order_between_decisions(
     events: list[Event], limit: int, data: st.DataObject
@@ -470,7 +471,7 @@ def stored_again(stored: StoredPartition) -> StoredPartition:
     )
 
 
-@settings(max_examples=60)
+@examples(3)
 @given(histories, st.integers(2, 40), st.data())
 def test_a_restored_state_goes_on_as_if_it_had_never_stopped(
     events: list[Event], limit: int, data: st.DataObject
@@ -486,7 +487,7 @@ def test_a_restored_state_goes_on_as_if_it_had_never_stopped(
     assert whole(restored) == whole(live)
 
 
-@settings(max_examples=30)
+@examples(2)
 @given(histories, st.integers(2, 40))
 def test_what_changed_is_all_that_changed(events: list[Event], limit: int) -> None:
     """A view that takes only the changes holds everything."""

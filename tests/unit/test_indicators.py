@@ -3,16 +3,17 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.indicators import Indicators, Reading, TrendStrength, WilderAverage
+from tests.support.examples import examples
 
 Candle = tuple[float, float, float]  # high, low, close
 
 
 # Many short histories find what few long ones do, in the seconds that unit tests have.
-few = settings(max_examples=30)
+few = examples(2)
 
 
 def candles(least: int = 1, most: int = 45) -> st.SearchStrategy[list[Candle]]:

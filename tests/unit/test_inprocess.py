@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import (
@@ -35,6 +35,7 @@ from consumer import (
 from consumer.domain.qtable import HALF_LIFE, NO_REWARDS, decay_of, fold_reward
 from consumer.inprocess import integration
 from consumer.store import files
+from tests.support.examples import examples
 
 MARKET = {
     "current_price": 50_000.0,
@@ -46,7 +47,7 @@ MARKET = {
     "spread_bps": 1.0,
 }
 
-few = settings(max_examples=25)  # unit tests have seconds in all
+few = examples(1.5)
 
 
 @pytest.fixture(autouse=True)

@@ -4,18 +4,19 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.ladder import Bar, Ladder, walk
 from consumer.domain.strategies import STRATEGY_PROFILES
 from schemas import CloseReason, Side
+from tests.support.examples import examples
 
 LADDER = Ladder(1.0, (2.0, 3.0, 4.0), (0.4, 0.3, 0.3))
 ENTRY, ATR = 100.0, 2.0  # stop 98, targets 104, 106, 108
 
 
-few = settings(max_examples=80)  # unit tests have seconds in all
+few = examples(3)
 sides = st.sampled_from(Side)
 
 

@@ -7,7 +7,7 @@ from math import inf, nextafter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -23,8 +23,9 @@ from schemas import (
     parse_time_ms,
 )
 from tests.support.builders import OMIT, make_signal, make_trade, signal_bytes, trade_bytes
+from tests.support.examples import examples
 
-STEADY = settings(derandomize=True, deadline=None, max_examples=60)
+STEADY = examples(2)
 
 MAX_TIME_MS = 253_402_300_799_999
 

@@ -5,7 +5,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.context import ContextKey, ParentKey
@@ -29,6 +29,7 @@ from consumer.store.raw import RawPartition
 from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
 from tests.support import oracle
 from tests.support.builders import OMIT, make_trade
+from tests.support.examples import examples
 
 STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 ACCOUNTS = ["default", "paper"]
@@ -273,7 +274,7 @@ def hashes(stored: StoredPartition) -> RawPartition:
 # --- against the oracle
 
 
-@settings(max_examples=80)
+@examples(3)
 @given(logs())
 def test_every_cell_equals_the_oracles(log: Log) -> None:
     """Whatever comes when, the table is what its logs say."""
@@ -294,7 +295,7 @@ def test_every_cell_equals_the_oracles(log: Log) -> None:
     assert state.position.trades == len(wanted.outcomes)
 
 
-@settings(max_examples=10)
+@examples(0.7)
 @given(logs())
 def test_same_logs_give_the_same_state_to_the_last_bit(log: Log) -> None:
     first, second = empty(log), empty(log)
@@ -308,7 +309,7 @@ def test_same_logs_give_the_same_state_to_the_last_bit(log: Log) -> None:
 # --- kept and restored
 
 
-@settings(max_examples=25)
+@examples(1.5)
 @given(logs(), st.data())
 @pytest.mark.parametrize("by", ["state", "hashes"])
 def test_a_restored_state_goes_on_as_if_it_had_never_stopped(
@@ -339,7 +340,7 @@ def test_a_restored_state_goes_on_as_if_it_had_never_stopped(
     assert whole(second.stored()) == whole(straight.stored())
 
 
-@settings(max_examples=25)
+@examples(1.5)
 @given(logs())
 def test_changes_tell_all_that_changed(log: Log) -> None:
     """Only what they name reaches Redis: what they forget would be lost at the next failover."""
@@ -821,7 +822,7 @@ def test_a_context_without_rewards_is_empty() -> None:
     assert dict(a_state().table.row(ContextKey("default", "X", MarketRegime.UNKNOWN))) == {}
 
 
-@settings(max_examples=60)
+@examples(3)
 @given(
     st.lists(
         st.tuples(

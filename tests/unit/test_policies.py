@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.policies.base import Policy, Situation
@@ -29,6 +29,7 @@ from consumer.domain.qtable import (
 )
 from consumer.domain.strategies import STRATEGY_PROFILES
 from schemas import MarketRegime, Mode, StrategyID
+from tests.support.examples import examples
 
 NAMES: tuple[SharedPolicy, ...] = get_args(SharedPolicy)
 ARMS = tuple(str(name) for name in StrategyID)
@@ -76,7 +77,7 @@ some_rewards = st.binary(max_size=12).map(lambda drawn: [byte / 255 * 16.0 - 4.0
 tables = st.dictionaries(st.sampled_from(ARMS), some_rewards)
 
 
-@settings(max_examples=40)
+@examples(2)
 @given(
     st.sampled_from(NAMES),
     st.sampled_from(list(MarketRegime)),
@@ -222,7 +223,7 @@ def test_correlations_fall_with_distance() -> None:
     assert first[-1] < 0.01
 
 
-@settings(max_examples=30)
+@examples(2)
 @given(st.dictionaries(st.sampled_from(ARMS), some_rewards.filter(len), min_size=1))
 def test_order_of_arms_in_a_row_tells_nothing(table: dict[str, list[float]]) -> None:
     known = row(table)

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.qtable import (
@@ -13,6 +13,7 @@ from consumer.domain.qtable import (
     revise_reward,
     rewards_of,
 )
+from tests.support.examples import examples
 
 rewards = st.floats(-1000.0, 1000.0) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 3.5])
 alphas = st.sampled_from([0.2, 1.0, 1e-3]) | st.floats(0.01, 1.0)
@@ -66,7 +67,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int | None, float]]:
     return events
 
 
-@settings(max_examples=40)
+@examples(2)
 @given(histories(), alphas)
 def test_a_correction_stands_as_if_it_had_always_stood_there(
     events: list[tuple[int | None, float]], alpha: float

@@ -4,11 +4,12 @@ from math import inf, nextafter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.regime import RegimeDetector
 from schemas import HigherTimeframe, MarketContext, MarketRegime
+from tests.support.examples import examples
 
 LIMITS = {
     "trend_adx_threshold": 25.0,
@@ -120,7 +121,7 @@ def regime_of(**fields: Any) -> MarketRegime:
 
 
 @pytest.mark.parametrize("limits", [LIMITS, OTHER_LIMITS])
-@settings(max_examples=40)
+@examples(2)
 @given(fields=contexts())
 def test_regime_and_confidence_follow_the_rules(
     limits: dict[str, float], fields: dict[str, Any]

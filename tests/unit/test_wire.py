@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.errors import BadMessageError
@@ -27,6 +27,7 @@ from tests.support.builders import (
     signal_bytes,
     trade_bytes,
 )
+from tests.support.examples import examples
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 DECODE = {"signal": decode_signal, "trade_closed": decode_trade}
@@ -236,14 +237,14 @@ def read_or_refused(kind: str, value: bytes | None, key: bytes | None = b"BTCUSD
         assert size_of(letter) < BROKER_LIMIT
 
 
-@settings(max_examples=30)
+@examples(2)
 @given(st.binary(max_size=200), st.none() | st.binary(max_size=8))
 def test_any_bytes_are_read_or_refused(value: bytes, key: bytes | None) -> None:
     for kind in DECODE:
         read_or_refused(kind, value, key)
 
 
-@settings(max_examples=30)
+@examples(2)
 @given(
     st.lists(
         st.tuples(st.integers(0, 900), st.integers(0, 12), st.binary(max_size=6)),
@@ -277,7 +278,7 @@ FIELDS = {
 }
 
 
-@settings(max_examples=30)
+@examples(2)
 @given(st.lists(st.tuples(st.integers(0, 99), json_values), min_size=1, max_size=3))
 def test_any_value_of_any_field_is_read_or_refused(changes: list[tuple[int, Any]]) -> None:
     for kind, make in (("signal", make_signal), ("trade_closed", make_trade)):
