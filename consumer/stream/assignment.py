@@ -12,6 +12,7 @@ from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, RefusedError, TransientError
 from consumer.stream.clients import KAFKA_ERRORS
 from consumer.stream.log_reader import LogEnds
+from consumer.stream.membership import Member
 from consumer.stream.ownership import final_offsets
 from consumer.stream.partition import Offsets, Partition
 from consumer.stream.transaction import SLOW_COMMIT_S, Sink
@@ -40,6 +41,7 @@ class Assignment:
     Args:
         connection: How to reach Kafka.
         consumer: Of the session; it is asked where logs begin and end.
+        member: Who the group gave the partitions to.
         group_id: Consumer group.
         make_sink: Gives a new sink, of an owner that never was.
         partitions: What was assigned.
@@ -53,6 +55,7 @@ class Assignment:
         self,
         connection: KafkaConnection,
         consumer: AIOKafkaConsumer,
+        member: Member,
         *,
         group_id: str,
         make_sink: Callable[[], Sink],
@@ -67,6 +70,7 @@ class Assignment:
         """How long the last transaction took [s]."""
         self._connection = connection
         self._consumer = consumer
+        self._member = member
         self._group_id = group_id
         self._make_sink = make_sink
         self._sink = make_sink()
@@ -173,7 +177,7 @@ class Assignment:
         named = {log: (offset, self._sink.owner) for log, offset in self._committed.items()}
         try:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
-                await self._consumer.commit(named)
+                await self._member.commit(named)
         except KAFKA_ERRORS as error:
             raise FencedError(
                 f"the partitions are not ours: {error or type(error).__name__}"

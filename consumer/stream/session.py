@@ -1,6 +1,7 @@
 """A membership in the consumer group: a rebalance opens and closes partitions."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
 from consumer.stream.assignment import Assignment
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
+from consumer.stream.membership import Member
 from consumer.stream.partition import InputTopics, Partition, PartitionWork
 from consumer.stream.transaction import AtLeastOnceSink, Sink, TransactionalSink
 
@@ -176,11 +178,13 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         assigned = list(assigned)
         self.consumer.pause(*assigned)
         wake = asyncio.Event()
+        member = Member(self.consumer)
         self._assignment = Assignment(
             self._connection,
             self.consumer,
+            member,
             group_id=self._group_id,
-            make_sink=self._make_sink,
+            make_sink=functools.partial(self._make_sink, member),
             partitions=[
                 Partition(
                     number,
@@ -205,10 +209,10 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         self.is_member = False
         await self._close_assignment()
 
-    def _make_sink(self) -> Sink:
+    def _make_sink(self, member: Member) -> Sink:
         if self._guarantee == "exactly_once":
             return TransactionalSink(self._connection, self._group_id)
-        return AtLeastOnceSink(self._connection, self._group_id, self.consumer)
+        return AtLeastOnceSink(self._connection, self._group_id, member)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) and not self._failed.done():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -20,6 +20,7 @@ from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, TransientError
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
+from consumer.stream.membership import Member
 from consumer.stream.ownership import TRANSACTION_TIMEOUT_MS, new_owner
 
 START_TIMEOUT_S = 30.0
@@ -228,11 +229,9 @@ class AtLeastOnceSink(_ProducerSink):
 
     owner = ""
 
-    def __init__(
-        self, connection: KafkaConnection, group_id: str, consumer: AIOKafkaConsumer
-    ) -> None:
+    def __init__(self, connection: KafkaConnection, group_id: str, member: Member) -> None:
         super().__init__(connection, group_id)
-        self._consumer = consumer
+        self._member = member
 
     async def publish(
         self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
@@ -241,7 +240,7 @@ class AtLeastOnceSink(_ProducerSink):
         with _kafka_errors_translated(self._client_id):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 ends = await self._send(batches)
-                await self._consumer.commit(dict(offsets))
+                await self._member.commit({log: (offset, "") for log, offset in offsets.items()})
         return ends
 
 

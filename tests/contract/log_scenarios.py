@@ -72,8 +72,13 @@ def leave(who: str) -> Step:
 
 
 def claim(who: str, offset: int, answer: str = "done") -> Step:
-    """Commit an offset of partition 0 as a member, beside the consumer's name."""
+    """Commit an offset of partition 0 as the member that it was when it joined, beside its name."""
     return Step("claim", who, offset, answer)
+
+
+def late(who: str, offset: int, answer: str = "done") -> Step:
+    """Commit an offset of partition 0 as a member that has left."""
+    return Step("late", who, offset, answer)
 
 
 def outsider(who: str, offset: int, answer: str = "done") -> Step:
@@ -82,7 +87,7 @@ def outsider(who: str, offset: int, answer: str = "done") -> Step:
 
 
 def forget(who: str, what: str) -> Step:
-    """Let a member send the generation before, or an id that the group never gave."""
+    """Let a member be of the generation before, or one that the group never had."""
     return Step("forget", who, what)
 
 
@@ -142,6 +147,12 @@ SCENARIOS: dict[str, list[Step]] = {
     ],
     "a stranger is refused": [
         join("c"), claim("c", 3), forget("c", "member"), claim("c", 4, "refused"), held(3, "c"),
+    ],
+    "who was a member is refused by a group that has none any more": [
+        join("c"), claim("c", 3), leave("c"), late("c", 2, "refused"), held(3, "c"),
+    ],
+    "who the group forgot is nobody, from whom a group without members takes everything": [
+        join("c"), claim("c", 3), leave("c"), outsider("d", 2), held(2, "d"),
     ],
     "while there are members nobody else commits": [
         join("c"), outsider("d", 4, "refused"), held(-1), leave("c"), outsider("d", 4),

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -22,10 +22,11 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer.local.stack import Stack
+from consumer.stream.membership import Member
 from tests.contract.log_scenarios import SCENARIOS, Step
 from tests.simulation.clients import FakeAdmin
 from tests.simulation.cluster import Cluster
-from tests.simulation.consumer import FakeConsumer
+from tests.simulation.consumer import FakeConsumer, FakeMember
 from tests.simulation.producer import FakeProducer
 from tests.support.kafka_io import KafkaIo
 
@@ -48,11 +49,12 @@ class Clients:
     producer: Callable[..., Any]
     consumer: Callable[..., Any]
     admin: Callable[..., Any]
+    member: Callable[[Any], Any]
     address: str
     name: str
-    forget: Callable[[Any, str], None]
-    """Makes a member send something that is not true."""
     open: dict[str, Any] = field(default_factory=dict)
+    members: dict[str, Any] = field(default_factory=dict)
+    """Of consumers, by name, also when those have left."""
 
     @property
     def log(self) -> TopicPartition:
@@ -128,26 +130,42 @@ class Clients:
         )
         consumer.subscribe([self.name], listener=_Listener())
         await consumer.start()
+        self.members[who] = self.member(consumer)
 
     async def _leave(self, who: str, _: Any) -> None:
         await self.open.pop(who).stop()
 
     async def _claim(self, who: str, offset: int) -> None:
-        await self.open[who].commit({self.log: (offset, who)})
+        await self.members[who].commit({self.log: (offset, who)})
+
+    async def _late(self, who: str, offset: int) -> None:
+        async with self._no_member() as consumer:
+            late, former = self.member(consumer), self.members[who]
+            late._member_id, late._generation = former._member_id, former._generation
+            await late.commit({self.log: (offset, who)})
 
     async def _outsider(self, who: str, offset: int) -> None:
+        async with self._no_member() as consumer:
+            await consumer.commit({self.log: (offset, who)})
+
+    @contextlib.asynccontextmanager
+    async def _no_member(self) -> AsyncIterator[Any]:
         consumer = self.consumer(
             bootstrap_servers=self.address, group_id=self.name, enable_auto_commit=False
         )
         consumer.assign([self.log])
         await consumer.start()
         try:
-            await consumer.commit({self.log: (offset, who)})
+            yield consumer
         finally:
             await consumer.stop()
 
     async def _forget(self, who: str, what: str) -> None:
-        self.forget(self.open[who], what)
+        member = self.members[who]
+        if what == "generation":
+            member._generation -= 1
+        else:
+            member._member_id = "never-given"
 
     # What is there
 
@@ -194,20 +212,6 @@ class Clients:
             await admin.close()
 
 
-def _forget_real(consumer: Any, what: str) -> None:
-    if what == "generation":
-        consumer._coordinator.generation -= 1
-    else:
-        consumer._coordinator.member_id = "never-given"
-
-
-def _forget_fake(consumer: Any, what: str) -> None:
-    if what == "generation":
-        consumer._generation -= 1
-    else:
-        consumer._member_id = "never-given"
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_the_real_kafka_answers_so(scenario: str, kafka: KafkaIo, stack: Stack) -> None:
     name = f"log-{uuid.uuid4().hex[:12]}"
@@ -217,9 +221,9 @@ async def test_the_real_kafka_answers_so(scenario: str, kafka: KafkaIo, stack: S
         AIOKafkaProducer,
         AIOKafkaConsumer,
         AIOKafkaAdminClient,
+        Member,
         stack.bootstrap_servers,
         name,
-        _forget_real,
     ).run(SCENARIOS[scenario])
 
 
@@ -230,7 +234,7 @@ def test_the_simulated_kafka_answers_so(scenario: str, seed: int) -> None:
     cluster = Cluster(Random(seed))
     cluster.broker.create_topic("log", 1)
     process = cluster.process("process")
-    clients = Clients(FakeProducer, FakeConsumer, FakeAdmin, "process", "log", _forget_fake)
+    clients = Clients(FakeProducer, FakeConsumer, FakeAdmin, FakeMember, "process", "log")
 
     running = cluster.loop.spawn(process, clients.run(SCENARIOS[scenario]))
     running.add_done_callback(lambda _: cluster.loop.end())

@@ -11,7 +11,7 @@ from tests.simulation.planted import PLANTED, find
 from tests.simulation.schedule import FoundError, run_seed
 from tests.simulation.worker import simulated_clients
 
-_CHUNK = 200
+_CHUNK = 500
 _BAR = 30
 
 

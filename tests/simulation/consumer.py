@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -200,32 +201,9 @@ class FakeConsumer(Client):
             pass
         self._request_rejoin()
 
-    async def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
-        """Commit offsets as a member."""
-        if self._positions is None:
-            raise IllegalStateError("No partitions assigned")
-        for log in offsets:
-            if log not in self._positions:
-                raise IllegalStateError(f"Partition {log} is not assigned")
-        plain = {k: (v, "") if isinstance(v, int) else (v[0], v[1]) for k, v in offsets.items()}
-        group = self.cluster.group
-        try:
-            while True:
-                member_id, generation = self._member_id, self._generation
-                try:
-                    await self.cluster.network.call(
-                        self.process,
-                        "claim",
-                        lambda m=member_id, g=generation: group.commit(m, g, plain),
-                    )
-                    return
-                except Disconnected:
-                    await asyncio.sleep(_RETRY_S)
-        except (UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError) as error:
-            if not isinstance(error, RebalanceInProgressError):
-                self._forget_member()
-            self._request_rejoin()
-            raise CommitFailedError("the group has already rebalanced") from error
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Commit offsets as whoever it is now."""
+        await FakeMember(self).commit(offsets)
 
     # Reading
 
@@ -333,3 +311,30 @@ class FakeConsumer(Client):
             if position < (log.last_stable_offset if self._committed_only else log.end):
                 return True
         return False
+
+
+class FakeMember:
+    """Member, of a simulated consumer."""
+
+    def __init__(self, consumer: FakeConsumer) -> None:
+        self.consumer = consumer
+        self._member_id, self._generation = consumer._member_id, consumer._generation
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Commit offsets."""
+        cluster = self.consumer.cluster
+        commit = functools.partial(
+            cluster.group.commit, self._member_id, self._generation, dict(offsets)
+        )
+        while True:
+            try:
+                await cluster.network.call(self.consumer.process, "claim", commit)
+                return
+            except Disconnected:
+                await asyncio.sleep(_RETRY_S)
+            except (
+                UnknownMemberIdError,
+                IllegalGenerationError,
+                RebalanceInProgressError,
+            ) as error:
+                raise CommitFailedError("the group has already rebalanced") from error

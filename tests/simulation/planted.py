@@ -21,7 +21,7 @@ from consumer.stream.partition import Partition
 from consumer.stream.session import Session
 from consumer.stream.transaction import Batch, TransactionalSink
 from tests.simulation.cluster import DEAD_LETTERS, Cluster
-from tests.simulation.consumer import FakeConsumer
+from tests.simulation.consumer import FakeMember
 from tests.simulation.log import NewRecord
 from tests.simulation.schedule import FoundError, run_seed
 from tests.simulation.worker import simulated_clients
@@ -137,16 +137,16 @@ def no_claim(stack: contextlib.ExitStack) -> None:
 def claim_of_any_generation(stack: contextlib.ExitStack) -> None:
     """A claim is taken from former members, too."""
 
-    async def commit(self: FakeConsumer, offsets: Mapping[TopicPartition, Any]) -> None:
-        cluster = self.cluster
+    async def commit(self: FakeMember, offsets: Mapping[TopicPartition, Any]) -> None:
+        cluster = self.consumer.cluster
         await cluster.network.call(
-            self.process,
+            self.consumer.process,
             "claim",
             lambda: cluster.broker.commit_offsets(dict(offsets)),
             retries=True,
         )
 
-    _replace(stack, FakeConsumer, "commit", commit)
+    _replace(stack, FakeMember, "commit", commit)
 
 
 @_bug

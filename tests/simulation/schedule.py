@@ -24,7 +24,7 @@ from tests.simulation.workload import Sent, make_workload
 
 _LOOK_S = 0.5
 """How often it is looked whether everything has settled."""
-_LEAST_QUIET_S = 1.5
+_LEAST_QUIET_S = 0.7
 """A worker that wakes up may still write the view as it was; its owner's next heartbeat sees it."""
 _PATIENCE_S = 90.0
 """Longest time after the last fault until it has: some transactions' and sessions' timeouts."""

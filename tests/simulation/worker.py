@@ -35,7 +35,7 @@ from consumer.telemetry.health import Health
 from consumer.telemetry.metrics import Metrics
 from tests.simulation.clients import FakeAdmin
 from tests.simulation.cluster import DEAD_LETTERS, DECISIONS, SIGNALS, TRADES, Cluster
-from tests.simulation.consumer import FakeConsumer
+from tests.simulation.consumer import FakeConsumer, FakeMember
 from tests.simulation.loop import Process
 from tests.simulation.producer import FakeProducer
 from tests.simulation.view import SimulatedView, Store
@@ -110,6 +110,7 @@ def simulated_clients() -> Iterator[None]:
     clocks, chance = _Clocks(), _Chance()
     places: list[tuple[Any, str, Any]] = [
         (session, "AIOKafkaConsumer", FakeConsumer),
+        (session, "Member", FakeMember),
         (log_reader, "AIOKafkaConsumer", FakeConsumer),
         (transaction, "AIOKafkaProducer", FakeProducer),
         (ownership, "AIOKafkaProducer", FakeProducer),
