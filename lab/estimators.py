@@ -167,6 +167,10 @@ def objectives(rewards: Floats, w: Floats, seed: int) -> Objectives:
     share = w / w.sum()
     mean = float(share @ rewards)
     variance = float(share @ (rewards - mean) ** 2)
+    if np.ptp(rewards[share > 0.0]) == 0.0:
+        variance = (
+            0.0  # the mean of equal rewards may be rounded, more on one processor than on another
+        )
     order = np.argsort(rewards)
     # the part of each trade's weight that lies within the worst 5 %
     before = np.concatenate(([0.0], np.cumsum(share[order])[:-1]))
