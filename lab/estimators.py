@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab.measures import Floats, Interval
+from lab.measures import Floats, Interval, varies
 
 _Z = 1.96  # two-sided 95 % of the normal distribution
 _RESAMPLES = 2000  # a bound of the interval moves by some 2 % of its width between seeds
@@ -166,11 +166,7 @@ def objectives(rewards: Floats, w: Floats, seed: int) -> Objectives:
     """
     share = w / w.sum()
     mean = float(share @ rewards)
-    variance = float(share @ (rewards - mean) ** 2)
-    if np.ptp(rewards[share > 0.0]) == 0.0:
-        variance = (
-            0.0  # the mean of equal rewards may be rounded, more on one processor than on another
-        )
+    variance = float(share @ (rewards - mean) ** 2) if varies(rewards[w > 0.0]) else 0.0
     order = np.argsort(rewards)
     # the part of each trade's weight that lies within the worst 5 %
     before = np.concatenate(([0.0], np.cumsum(share[order])[:-1]))

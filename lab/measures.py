@@ -37,13 +37,22 @@ def profit(net_r: Floats) -> float:
     return float(net_r.mean())
 
 
+def varies(values: Floats) -> bool:
+    """Tell whether values differ; the deviation of equal ones is not 0 where their mean is rounded.
+
+    Args:
+        values: At least one.
+    """
+    return bool(np.ptp(values) > 0.0)
+
+
 def sharpe(net_r: Floats) -> float | None:
     """Give mean / standard deviation of a trade's profit [1]; None where it does not vary.
 
     Source: W. F. Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994); the rate
         without risk is 0.
     """
-    deviation = float(net_r.std(ddof=1)) if net_r.size > 1 else 0.0
+    deviation = float(net_r.std(ddof=1)) if varies(net_r) else 0.0
     return float(net_r.mean()) / deviation if deviation > 0.0 else None
 
 

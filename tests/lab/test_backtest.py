@@ -15,6 +15,7 @@ from lab import study as studies
 from lab.measures import (
     cvar,
     drawdown,
+    sharpe,
     sharpe_annual,
     weekly_interval,
     weeks_of,
@@ -385,6 +386,12 @@ def test_weeks_begin_on_monday() -> None:
     weeks = weeks_of(np.array([sunday_ms, sunday_ms + 86_400_000 - 1, sunday_ms + 86_400_000]))
 
     assert weeks.tolist() == [0, 0, 1]
+
+
+def test_equal_profits_have_no_sharpe_ratio() -> None:
+    """Their mean is rounded, so that their deviation is not 0 but 1.7e-17."""
+    assert sharpe(np.full(3, 0.1)) is None
+    assert sharpe(np.array([0.1])) is None
 
 
 def test_too_few_weeks_give_no_interval() -> None:
