@@ -460,7 +460,7 @@ class _Copy:
         """Give the offset behind the last record of an old log; 0 where there is none."""
         if log.partition >= self._old_counts[log.topic]:
             return 0
-        return (await self._ends.bounds(log))[1]
+        return (await self._ends.ends([log]))[log]
 
     async def _rest(self, log: TopicPartition, start: int) -> int:
         end = await self.end(log)

@@ -1,6 +1,6 @@
 """A partition's state recomputed from its logs: at an opening, after a loss, on demand."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -54,8 +54,17 @@ async def bounds_of(reader: LogReader | LogEnds, logs: Logs) -> Bounds:
     Raises:
         TransientError: Kafka did not answer.
     """
-    found = [(0, 0) if log is None else await reader.bounds(log) for log in logs]
-    return Bounds(Position(*(first for first, _ in found)), Position(*(last for _, last in found)))
+    inputs = [log for log in logs.all if log != logs.decisions]
+    first = await reader.begins(logs.all)
+    last = dict(await reader.ends([logs.decisions]))
+    last |= await reader.ends(
+        inputs
+    )  # only now: decisions have seen input that is older than they are
+
+    def position(offsets: Mapping[TopicPartition, int]) -> Position:
+        return Position(*(0 if log is None else offsets[log] for log in logs))
+
+    return Bounds(position(first), position(last))
 
 
 def refuse_if_begun(logs: Logs, first: Position) -> None:
@@ -198,7 +207,6 @@ async def catch_up(
     found = CatchUp()
     if ends is not None:
         await ends.settled(logs.decisions)
-    # only now: decisions have seen input that is older than they are
     first, last = await bounds_of(ends or reader, logs)
     start = Position(*map(max, first, state.position))
     for log, position, begin, end in zip(logs, state.position, first, last, strict=True):

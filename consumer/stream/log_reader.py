@@ -1,7 +1,7 @@
 """Reads stretches of a log, outside any group."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -81,18 +81,42 @@ class LogReader:
             self._consumer = consumer
             return consumer
 
-    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
-        """Give the first offset of a log and the one behind its last record that counts.
+    async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Give the first offset of each log, by one request to each broker.
+
+        Raises:
+            TransientError: Kafka did not answer.
+        """
+        return await self._asked(AIOKafkaConsumer.beginning_offsets, partitions)
+
+    async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Give the offset behind the last record of each log that counts, by one request to each broker.
 
         With `read_committed` that is where the first transaction begins that is not finished yet.
+
+        Raises:
+            TransientError: Kafka did not answer.
         """
+        return await self._asked(AIOKafkaConsumer.end_offsets, partitions)
+
+    async def _asked(
+        self,
+        ask: Callable[
+            [AIOKafkaConsumer, Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]
+        ],
+        partitions: Sequence[TopicPartition],
+    ) -> Mapping[TopicPartition, int]:
         consumer = await self._connected()
         try:
             async with asyncio.timeout(_SILENCE_TIMEOUT_S):
-                first = await consumer.beginning_offsets([partition])
-                last = await consumer.end_offsets([partition])
+                return await ask(consumer, partitions)
         except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+
+    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        """Give the first offset of a log and its end; see `begins` and `ends`."""
+        first = await self.begins([partition])
+        last = await self.ends([partition])
         return first[partition], last[partition]
 
     async def read(
@@ -154,14 +178,21 @@ class LogEnds:
         """Close the connections, within a time."""
         await asyncio.gather(self._readable.close(timeout_s), self._written.close(timeout_s))
 
+    async def begins(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Give the first offset of each log."""
+        return await self._readable.begins(partitions)
+
+    async def ends(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Give the offset up to which each log can be read."""
+        return await self._readable.ends(partitions)
+
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """Give the first offset of a log and the one up to which it can be read."""
         return await self._readable.bounds(partition)
 
     async def written(self, partition: TopicPartition) -> int:
         """Give the offset behind the last record of a log, committed or not."""
-        _, end = await self._written.bounds(partition)
-        return end
+        return (await self._written.ends([partition]))[partition]
 
     async def settled(self, partition: TopicPartition) -> None:
         """Wait until all that was written to a log by now can be read.
@@ -173,14 +204,14 @@ class LogEnds:
             TransientError: A transaction stays open, or Kafka did not answer.
         """
         written = await self.written(partition)
-        _, end = await self.bounds(partition)
+        end = (await self.ends([partition]))[partition]
         if end < written:
             self._on_wait(partition, end)
         try:
             async with asyncio.timeout(_OPEN_TRANSACTION_S):
                 while end < written:
                     await asyncio.sleep(_LOOK_S)
-                    _, end = await self.bounds(partition)
+                    end = (await self.ends([partition]))[partition]
         except TimeoutError:
             raise TransientError(
                 f"{partition.topic}-{partition.partition}: a transaction stays open at offset {end}"

@@ -52,7 +52,7 @@ class Faults:
             (0.3, self._skew),
         ]
         total = sum(weight for weight, _ in kinds)
-        for _ in range(1 + int(self._draw() * 6)):
+        for _ in range(1 + int(self._draw() * 5)):
             at_s = _FROM_S + (self._until_s - _FROM_S) * self._draw()
             pick = self._draw() * total
             for weight, kind in kinds:

@@ -230,14 +230,19 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         """End what still runs, without another step of it in this world."""
+        # else what they begin at their end goes to another loop, and stays there
+        asyncio.events._set_running_loop(self)
+        try:
+            for process in self.processes:
+                process.is_dead = True
+                for task in process.tasks:
+                    if not task.done():
+                        _end(task)
+                process.tasks.clear()
+        finally:
+            asyncio.events._set_running_loop(None)
         self._ready.clear()
         self._timers.clear()
-        for process in self.processes:
-            process.is_dead = True
-            for task in process.tasks:
-                if not task.done():
-                    _end(task)
-            process.tasks.clear()
 
 
 def _end(task: asyncio.Task[Any]) -> None:

@@ -28,9 +28,11 @@ _LEAST_QUIET_S = 0.7
 """A worker that wakes up may still write the view as it was; its owner's next heartbeat sees it."""
 _PATIENCE_S = 90.0
 """Longest time after the last fault until it has: some transactions' and sessions' timeouts."""
+_STOPS_SHARE = 0.3
+"""Of the schedules: all workers are told to stop at the end, which takes a tenth of the whole."""
 _FOLLOWS_EVERY = 3
 """One schedule of so many has candles."""
-_COLLECT_EVERY = 50
+_COLLECT_EVERY = 15
 """Schedules between two collections of what they left behind."""
 
 
@@ -55,7 +57,7 @@ class World:
         self.loop = self.cluster.loop
         # mostly short ones: more of them find more in the same time than long ones do
         self.size = self.rng.random() ** 2
-        self.partitions = 2 + (self.rng.random() < 0.25) + (self.rng.random() < 0.1)
+        self.partitions = 2 + (self.rng.random() < 0.15) + (self.rng.random() < 0.05)
         self.inputs = [SIGNALS, TRADES]
         if seed % _FOLLOWS_EVERY == 0:
             self.inputs.append(CANDLES)
@@ -126,7 +128,7 @@ class World:
         workload = make_workload(
             self.rng,
             self.partitions,
-            count=6 + int(20 * self.size),
+            count=5 + int(16 * self.size),
             until_s=0.8 + 1.4 * self.size,
             has_candles=CANDLES in self.inputs,
         )
@@ -194,6 +196,9 @@ class World:
         return None
 
     def _stop(self) -> None:
+        if self.rng.random() > _STOPS_SHARE:
+            self._end(None)
+            return
         self._stopping = True
         for worker in self.workers:
             worker.stop.set()

@@ -12,12 +12,8 @@ from tests.simulation.planted import PLANTED, find
 _SCHEDULES, _CHUNK = 5_000, 125
 _WITHIN = 1_500
 """Schedules in which a planted bug must be found; each is found in half of them, or less."""
-_KNOWN = {
-    "bounds_read_before_shutting_out": 325,
-    "candles_folded_late": 300,
-    "slow_commits_not_recycled": 145,
-}
-"""Where the rarest were found last: these seeds are tried first."""
+_KNOWN = {"slow_commits_not_recycled": 872}
+"""Where the rarest was found last: this seed is tried first."""
 
 
 @pytest.mark.timeout(300)

@@ -45,7 +45,7 @@ _GROUP = "meta-strategy"
 _REST_S = 2.0
 _FIRST_HEARTBEAT_S = 1.0
 """Instead of 0.2 and 0.1 s: how often an idle worker looks; each look is a step to be computed."""
-_SESSION_TIMEOUT_MS, _HEARTBEAT_MS, _REBALANCE_TIMEOUT_MS = 1_500, 300, 6_000
+_SESSION_TIMEOUT_MS, _HEARTBEAT_MS, _REBALANCE_TIMEOUT_MS = 1_500, 450, 6_000
 """In the proportions of the real ones, so that a schedule is over sooner."""
 
 

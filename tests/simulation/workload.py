@@ -16,6 +16,8 @@ _MARKETS: list[dict[str, Any]] = [
     {"current_price": 50_000.0, "atr": 250.0, "adx": 15.0, "trend_strength": 0.1},
     {"current_price": 50_000.0, "atr": 250.0},
 ]
+_TOGETHER_SHARE = 0.4
+"""Of the records: they come at once with the one before."""
 _CANDLE_MS = 900_000
 _MOVES = ((10.0, 10.0), (0.0, 700.0), (0.0, 3_500.0), (3_500.0, 0.0), (300.0, 300.0))
 """Below and above the open [quote]: nothing, some targets, all of them, all stops, near ones."""
@@ -44,6 +46,9 @@ def make_workload(
     candles: dict[str, int] = {}
     sent: list[Sent] = []
     times = sorted(until_s * draw() for _ in range(count))
+    for number in range(1, count):
+        if draw() < _TOGETHER_SHARE:
+            times[number] = times[number - 1]
     for number, at_s in enumerate(times):
         partition = int(draw() * partitions)
         symbol = f"P{partition}{'AB'[draw() < 0.3]}"
