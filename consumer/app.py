@@ -16,6 +16,7 @@ from consumer import process
 from consumer.decide import Decider
 from consumer.errors import FencedError, MetaStrategyError, RefusedError, TransientError
 from consumer.pipeline import Pipeline
+from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings, unknown_variables
 from consumer.store.client import BULK_TIMEOUT_S, connect
@@ -96,6 +97,7 @@ class Worker:
         self._throttle = logs.Throttle(10.0, time.monotonic)
         self._serving: dict[int, PartitionServing] = {}
         self._session: Session | None = None
+        self._pooling: Pooling | None = None
         self._partitions = 0
         self._commits = 0
         self._progress = Progress()
@@ -156,12 +158,14 @@ class Worker:
         )
         view = make_view(settings, self._partitions, self._metrics.redis_seconds.observe)
         ends = LogEnds(settings.connection, self._note_open_transaction)
+        pooling = self._pooling = self._make_pooling(view.meta)
         shared = Shared(
             connection=settings.connection,
             topics=settings.topics,
             fold=settings.fold,
             pipeline=Pipeline(decider),
             ends=ends,
+            pooling=pooling,
             view=view,
             clock=self._clock,
             metrics=self._metrics,
@@ -177,6 +181,8 @@ class Worker:
             asyncio.create_task(self._heartbeat(view, tables)),
             asyncio.create_task(self._probe_kafka()),
         }
+        if pooling is not None:
+            watching.add(asyncio.create_task(pooling.run()))
         self._watchdog.start()
         try:
             # those that watch never end by themselves: what they raise is a bug, and ends the worker
@@ -193,9 +199,22 @@ class Worker:
             await asyncio.wait(watching, timeout=0.3)
             await self._keep_snapshot(view)
             await ends.close(0.5)
+            if pooling is not None:
+                await pooling.close(0.5)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await view.close()
+
+    def _make_pooling(self, meta: Meta) -> Pooling | None:
+        settings = self._settings
+        if not settings.kafka_pool_topic:
+            return None
+        return Pooling(
+            settings.connection,
+            settings.kafka_pool_topic,
+            meta.fields["fingerprint"],
+            on_trouble=self._say_again,
+        )
 
     # The group
 
@@ -353,6 +372,8 @@ class Worker:
         metrics.open_decisions.set(sum(len(self._serving[n].state.decisions.open) for n in syncs))
         following = [f for n in syncs if (f := self._serving[n].state.following) is not None]
         metrics.followed_signals.set(sum(f.open_count for f in following))
+        if self._pooling is not None:
+            metrics.pool_offset.set(self._pooling.pool.number)
         self._findings.look({n: self._serving[n].state for n in syncs})
         lags = {} if session is None else await session.lags()
         metrics.consumer_lag.clear()

@@ -61,13 +61,14 @@ def ssl_context(cafile: str | None, certfile: str | None, keyfile: str | None) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicNames:
-    """The topics by their part; `candles` may be empty."""
+    """The topics by their part; `candles` and `pool` may be empty."""
 
     signals: str
     trades: str
     decisions: str
     dead_letters: str
     candles: str = ""
+    pool: str = ""
 
     @property
     def co_partitioned(self) -> list[str]:
@@ -79,3 +80,15 @@ class TopicNames:
         """Topics from which the table can be folded anew."""
         candles = [self.candles] if self.candles else []
         return [self.trades, self.decisions, *candles]
+
+    @property
+    def lone(self) -> list[str]:
+        """Topics whose partitions own no symbols."""
+        pool = [self.pool] if self.pool else []
+        return [self.dead_letters, *pool]
+
+    @property
+    def kept(self) -> list[str]:
+        """Topics that are never compacted or deleted: what decisions name must stay."""
+        pool = [self.pool] if self.pool else []
+        return [*self.memory, *pool]

@@ -52,6 +52,8 @@ class Decision(NamedTuple):
     """Offset in `trade-closed` up to which the table was folded."""
     candles_offset: int | None
     """Offset in `candles` up to which signals were followed; None where none are."""
+    pool_offset: int | None
+    """Offset up to which the log of the pool was read; None where nothing is pooled."""
     degraded: bool
     held: Held | None
     """What was known of the market before."""
@@ -176,7 +178,7 @@ class Decider:
             entry=market.current_price,
             atr=market.atr,
             spread_bps=market.spread_bps,
-            parents=state.table.parent_rows(context),
+            parents=state.elsewhere.parent_rows(context, state.table.parent_rows(context)),
             trusts_paper=state.calibration(account).is_trusted,
             features=features,
         )
@@ -192,6 +194,7 @@ class Decider:
             now_ms,
             state.position.trades,
             None if state.following is None else state.position.candles,
+            state.elsewhere.number,
             degraded,
             held,
             features,

@@ -27,7 +27,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with admin_client(settings.connection) as admin:
             brokers = (await admin.describe_cluster())["brokers"]
-            configs = await topic_configs(admin, settings.topics.memory)
+            configs = await topic_configs(admin, settings.topics.kept)
         yield Finding("kafka", "ok", f"{len(brokers)} brokers answer")
         partitions = await check_topics(settings.connection, settings.topics)
         yield Finding("topics", "ok", f"{partitions} partitions each")

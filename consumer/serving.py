@@ -16,8 +16,10 @@ from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decision
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.pooled import Elsewhere
 from consumer.errors import TransientError
 from consumer.pipeline import Pipeline, Step
+from consumer.pool import POOL_PARTITION, Pooling, Teller
 from consumer.ports import Clock, View
 from consumer.rebuild import CatchUp, catch_up, first_undecided, logs_of
 from consumer.store.snapshot import Snapshot
@@ -44,6 +46,8 @@ class Shared:
     pipeline: Pipeline
     ends: LogEnds
     """Asked where logs begin and end."""
+    pooling: Pooling | None
+    """Follows what other partitions have learned; None where nothing is pooled."""
     view: View[Any]
     clock: Clock
     metrics: Metrics
@@ -78,6 +82,7 @@ class PartitionServing:
         self._step = Step()
         self._received_at = 0.0
         self._late: CatchUp = CatchUp()
+        self._teller: Teller | None = None
         self._followed: Counter[str] = Counter()
 
     # Opening
@@ -103,6 +108,10 @@ class PartitionServing:
                 offsets = offsets._replace(signals=first)
         self._report(found)
         self._late = found
+        if (pooling := shared.pooling) is not None:
+            # so that a decision never names less than the one before it did
+            await pooling.catch_up()
+            self._teller = Teller(self._number, pooling.fingerprint, pooling.pool)
         self.sync = ViewSync(
             shared.view,
             self._number,
@@ -209,6 +218,7 @@ class PartitionServing:
         self._received_at = time.perf_counter()
         sync.begin_step()
         now_ms = shared.clock.now_ms()
+        self._look_elsewhere()
         step = shared.pipeline.step(
             self.state, trades, signals, candles, now_ms=now_ms, degraded=sync.is_degraded
         )
@@ -217,10 +227,20 @@ class PartitionServing:
             step.dead_letters.append(encode_dead_letter(record, error, now_ms))
         self._late = CatchUp()
         self._step = step
-        return [
+        batches = [
             Batch(shared.topics.decisions, self._number, step.decisions),
             Batch(shared.topics.dead_letters, None, step.dead_letters),
         ]
+        if self._teller is not None:
+            news = self._teller.news(self.state.table, now_ms)
+            batches.append(Batch(shared.topics.pool, POOL_PARTITION, news))
+        return batches
+
+    def _look_elsewhere(self) -> None:
+        """Let the batch be decided by what other partitions have told by now."""
+        pooling, state = self._shared.pooling, self.state
+        if pooling is not None and state.elsewhere.pool is not pooling.pool:
+            state.elsewhere = Elsewhere(pooling.pool, self._number, state.settings.decay)
 
     def committed(self, ends: Sequence[int | None]) -> None:
         """Count and log the step, and let the view have it; see PartitionWork."""

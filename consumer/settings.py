@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     kafka_signals_topic: _Topic = "signals"
     kafka_trade_closed_topic: _Topic = "trade-closed"
     kafka_candles_topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$")] = ""
+    kafka_pool_topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$")] = ""
     kafka_decisions_topic: _Topic = "strategy-decisions"
     kafka_dead_letters_topic: _Topic = "strategy-dead-letters"
     kafka_start: Literal["earliest", "latest"] = "earliest"
@@ -214,7 +215,7 @@ class Settings(BaseSettings):
             self.kafka_trade_closed_topic,
             self.kafka_decisions_topic,
             self.kafka_dead_letters_topic,
-            *([self.kafka_candles_topic] if self.kafka_candles_topic else []),
+            *filter(None, [self.kafka_candles_topic, self.kafka_pool_topic]),
         ]
         if len(set(topics)) < len(topics):
             raise ValueError(
@@ -271,6 +272,7 @@ class Settings(BaseSettings):
             decisions=self.kafka_decisions_topic,
             dead_letters=self.kafka_dead_letters_topic,
             candles=self.kafka_candles_topic,
+            pool=self.kafka_pool_topic,
         )
 
     @property

@@ -235,6 +235,7 @@ class DecisionEncoder:
                 },
                 "table_offset": decision.table_offset,
                 "candles_offset": decision.candles_offset,
+                "pool_offset": decision.pool_offset,
                 "features": decision.features or None,
                 "degraded": decision.degraded,
                 "metadata": signal.metadata,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import orjson
 from aiokafka import TopicPartition
@@ -10,11 +10,14 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.decide import Decider, decision_id_of
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
-from consumer.errors import BadMessageError
+from consumer.domain.pooled import NOWHERE, Elsewhere
+from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
 from consumer.pipeline import decoded_candle, decoded_trade
+from consumer.pool import POOL_PARTITION, PoolLog
 from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
+from consumer.store.meta import Meta
 from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics
 from consumer.wire import DecisionEncoder, decode_signal
@@ -58,8 +61,8 @@ class Replay:
     """The first one."""
 
 
-class _Signals:
-    """The signals of a partition, given out in order."""
+class _Log:
+    """The records of a log, given out in order."""
 
     def __init__(self, reader: LogReader, log: TopicPartition, first: int, last: int) -> None:
         self.topic, self.first = log.topic, first
@@ -67,7 +70,7 @@ class _Signals:
         self._ahead: ConsumerRecord | None = None
 
     async def up_to(self, offset: int) -> list[ConsumerRecord]:
-        """Give the next signals up to and with an offset."""
+        """Give the next records up to and with an offset."""
         found: list[ConsumerRecord] = []
         while True:
             record = self._ahead or await anext(self._records, None)
@@ -93,17 +96,65 @@ async def replay(
         TransientError: Kafka does not answer.
     """
     partitions = await check_topics(settings.connection, settings.topics)
+    fingerprint = Meta(settings.fold, partitions, settings.topics).fields["fingerprint"]
     found = Replay()
     for number in range(partitions):
-        await _replay_partition(settings, number, found, on_total, on_progress)
+        async with _Pool(settings, number, fingerprint) as pool:
+            await _replay_partition(settings, number, pool, found, on_total, on_progress)
         if found.difference is not None:
             break
     return found
 
 
+class _Pool:
+    """What a partition could know of all others, at each number that a decision names."""
+
+    def __init__(self, settings: Settings, partition: int, fingerprint: str) -> None:
+        self._topic = settings.kafka_pool_topic
+        self._partition = partition
+        self._decay = settings.fold.decay
+        self._fingerprint = fingerprint
+        self._log = TopicPartition(self._topic, POOL_PARTITION)
+        self._reader = LogReader(settings.connection, [self._log])
+        self._records: _Log | None = None
+        self._taken = PoolLog(fingerprint)
+        self._elsewhere = NOWHERE
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._reader.close(2.0)
+
+    async def at(self, number: int | None) -> Elsewhere:
+        """Give what was known at a number; None: nothing was pooled.
+
+        Raises:
+            RefusedError: The log does not go back to its beginning.
+            TransientError: Kafka does not answer.
+        """
+        if number is None or not self._topic:
+            return NOWHERE
+        if self._records is None or number < self._taken.pool.number:
+            first, last = await self._reader.bounds(self._log)
+            if first:
+                raise RefusedError(
+                    f"{self._topic} begins at offset {first}: what partitions told each other before "
+                    "cannot be known"
+                )
+            self._records = _Log(self._reader, self._log, first, last)
+            self._taken = PoolLog(self._fingerprint)
+        if records := await self._records.up_to(number - 1):
+            self._taken.take(records)
+        if self._elsewhere.pool is not self._taken.pool:
+            self._elsewhere = Elsewhere(self._taken.pool, self._partition, self._decay)
+        return self._elsewhere
+
+
 async def _replay_partition(
     settings: Settings,
     number: int,
+    pool: _Pool,
     found: Replay,
     on_total: Callable[[int], None],
     on_progress: Callable[[int], None],
@@ -119,7 +170,7 @@ async def _replay_partition(
     ):
         first, last = await bounds_of(reader, logs)
         refuse_if_begun(logs, first)
-        signals = _Signals(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
+        signals = _Log(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
         on_total(last.decisions)
         async for record, log, decision in merged(
             reader, logs, start=Position(), end=last, upto=Position()
@@ -138,7 +189,7 @@ async def _replay_partition(
             state.position = Position(
                 record.offset, decision.table_offset, decision.candles_offset or 0
             )
-            await _compare(decider, encoder, state, signals, record, found)
+            await _compare(decider, encoder, state, signals, pool, record, found)
             if found.difference is not None:
                 return
             state.admit(
@@ -150,7 +201,8 @@ async def _compare(
     decider: Decider,
     encoder: DecisionEncoder,
     state: PartitionState,
-    signals: _Signals,
+    signals: _Log,
+    pool: _Pool,
     record: ConsumerRecord,
     found: Replay,
 ) -> None:
@@ -178,6 +230,7 @@ async def _compare(
     if published["policy_version"] != decider.policy_version:
         found.other_version += 1
         return
+    state.elsewhere = await pool.at(published.get("pool_offset"))
     again = _again(decider, encoder, state, source, record.timestamp, published)
     if again == record.value:
         found.identical += 1

@@ -93,6 +93,11 @@ class StrategyDecision(Message):
         description="The `candles` offset [records] up to which signals were followed, from 0; null while "
         "that topic is off.",
     )
+    pool_offset: Offset | None = Field(
+        None,
+        description="The offset [records] in the log of the pool up to which it was read what other "
+        "partitions have learned, from 0; null while that topic is off.",
+    )
     features: Measured | None = Field(
         None,
         description="What the policy measured of the signal, each -1 to 1; null where it looks at the regime "

@@ -48,6 +48,8 @@ class ArmTable:
         self.rows: dict[ContextKey, Row] = {}
         self.parents: dict[ParentKey, Row] = {}
         self.changes = ArmChanges()
+        self.learned: set[str] = set()
+        """Accounts that have learned something since whoever looks at it emptied it."""
 
     def row(self, context: ContextKey) -> Row:
         """Give what is known of each arm in a context; empty when nothing is."""
@@ -143,6 +145,7 @@ class ArmTable:
             }
 
         self.rows[context] = folded(self.row(context), is_widest=False)
+        self.learned.add(context.account)
         self.changes.arms.update((context, name) for name in rewards)
         for parent in (widest, regime):
             self.parents[parent] = folded(
@@ -155,6 +158,7 @@ class ArmTable:
         # a new row each time: what a policy worked out from a row holds as long as the row does
         self.rows[context] = {**self.row(context), strategy: arm}
         self.changes.arms.add((context, strategy))
+        self.learned.add(context.account)
         for key, stats in zip(context.parents, of_parents, strict=True):
             self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
             self.changes.parents.add((key, strategy))
@@ -187,4 +191,5 @@ class ArmTable:
         """Forget everything."""
         self.rows.clear()
         self.parents.clear()
+        self.learned.clear()
         self.changes = ArmChanges()

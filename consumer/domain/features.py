@@ -34,6 +34,10 @@ FeatureSums = tuple[float, ...]
 _Z = len(FEATURES) + 1
 PRODUCTS = _Z * (_Z + 1) // 2
 """Of the sums of an arm those that its rewards are not in; they come first."""
+ALL_SUMS = PRODUCTS + _Z
+"""How many sums `fold_features` keeps."""
+CENTRE_SUMS = _Z
+"""How many `fold_centre` keeps."""
 
 
 def features_of(signal: Signal) -> Features:

@@ -21,6 +21,7 @@ from consumer.domain.following import (
 )
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
+from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.domain.qtable import NO_REWARDS, ArmStats
 from consumer.domain.regime import Held, noted
 from consumer.domain.remembered import Remembered, RememberedChanges
@@ -155,6 +156,8 @@ class PartitionState:
         self.totals = Totals()
         self.table = ArmTable(settings)
         self.decisions = Remembered(settings)
+        self.elsewhere: Elsewhere = NOWHERE
+        """What other partitions have learned: no part of the fold, decisions name it."""
         self.markets: dict[MarketKey, Held] = {}
         """What decisions tell of each market."""
         # the order of these is part of the state: oldest first, and what leaves first

@@ -67,7 +67,7 @@ async def check_topics(connection: KafkaConnection, names: TopicNames) -> int:
         TransientError: Kafka does not answer.
     """
     async with admin_client(connection) as admin:
-        counts = await partition_counts(admin, [*names.co_partitioned, names.dead_letters])
+        counts = await partition_counts(admin, [*names.co_partitioned, *names.lone])
         if missing := [name for name, count in counts.items() if count is None]:
             raise RefusedError(
                 f"topic {', '.join(missing)} is missing: run `meta-strategy topics create`"
@@ -80,7 +80,7 @@ async def check_topics(connection: KafkaConnection, names: TopicNames) -> int:
                 "everywhere; run `meta-strategy topics create` while the smaller ones are empty, "
                 "else `meta-strategy topics migrate`"
             )
-        configs = await topic_configs(admin, names.memory)
+        configs = await topic_configs(admin, names.kept)
     for name, config in configs.items():
         if "compact" in config.get("cleanup.policy", ""):
             raise RefusedError(
@@ -121,7 +121,7 @@ async def create_topics(
     async with admin_client(connection) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = min(3, brokers) if replication is None else replication
-        counts = await partition_counts(admin, [*names.co_partitioned, names.dead_letters])
+        counts = await partition_counts(admin, [*names.co_partitioned, *names.lone])
         there = [counts[name] or 0 for name in names.co_partitioned]
         wanted = partitions or max(there) or 8
         if max(there) > wanted:
@@ -131,11 +131,15 @@ async def create_topics(
                 "other names, or `meta-strategy topics migrate`"
             )
         lines = [
-            await _make_right(admin, connection, name, names, counts[name], wanted, copies)
-            for name in [*names.co_partitioned, names.dead_letters]
+            await _make_right(admin, connection, name, names, counts[name], size, copies)
+            for name, size in (
+                dict.fromkeys([*names.co_partitioned, names.dead_letters], wanted)
+                # one log, whose offsets number what was told
+                | dict.fromkeys(filter(None, [names.pool]), 1)
+            ).items()
         ]
         await _until_known(
-            admin, dict.fromkeys(names.co_partitioned, wanted) | {names.dead_letters: 1}
+            admin, dict.fromkeys(names.co_partitioned, wanted) | dict.fromkeys(names.lone, 1)
         )
         return lines
 
@@ -149,7 +153,7 @@ async def _make_right(
     wanted: int,
     copies: int,
 ) -> str:
-    configs: dict[str, str] = dict(_FOREVER) if name in names.memory else {}
+    configs: dict[str, str] = dict(_FOREVER) if name in names.kept else {}
     if copies >= 3:
         configs["min.insync.replicas"] = "2"
     if count is None:
@@ -164,7 +168,7 @@ async def _make_right(
             )
         _raise_on_error(await admin.create_partitions({name: NewPartitions(wanted)}), name)
         text = f"{name}: grew from {count} to {wanted} partitions"
-    if name in names.memory and name != names.candles:  # a feed that is there is somebody else's
+    if name in names.kept and name != names.candles:  # a feed that is there is somebody else's
         current = (await topic_configs(admin, [name])).get(name, {})
         if any(current.get(key) != value for key, value in _FOREVER.items()):
             await admin.alter_configs(

@@ -157,6 +157,7 @@ class Metrics:
         )
         self.followed = cache(followed.labels)
         self.followed_signals = gauge("followed_signals", "Signals followed on paper now.")
+        self.pool_offset = gauge("pool_offset", "Offset up to which the pool's log was read.")
         self.paths_trusted = gauge("paths_trusted", "1 unless an account's paths are not believed.")
         self.drifting_arms = gauge(
             "drifting_arms", "Arms that lately earn something else than over all."

@@ -22,6 +22,8 @@ allow executor --operation Write --topic signals --topic trade-closed
 # selector, the worker: reads its inputs and, to fold it, what it wrote itself
 allow selector --operation Read --topic signals --topic trade-closed --topic candles --topic strategy-decisions
 allow selector --operation Write --topic strategy-decisions --topic strategy-dead-letters
+# the pool's topic, the same for both; only where KAFKA_POOL_TOPIC is set
+allow selector --operation Read --operation Write --operation DescribeConfigs --topic strategy-pool
 # it refuses to start on a compacted memory
 allow selector --operation DescribeConfigs --topic trade-closed --topic candles --topic strategy-decisions
 
@@ -32,7 +34,8 @@ allow router --operation Read --resource-pattern-type prefixed --group router
 # operator: makes topics (`topics migrate` adds a suffix to their names), replays dead letters, folds the table anew
 allow operator --operation Create --operation Describe --operation DescribeConfigs --operation Alter \
   --operation AlterConfigs --operation Read --operation Write --resource-pattern-type prefixed \
-  --topic signals --topic trade-closed --topic candles --topic strategy-decisions --topic strategy-dead-letters
+  --topic signals --topic trade-closed --topic candles --topic strategy-decisions --topic strategy-dead-letters \
+  --topic strategy-pool
 
 # both go on where the group stands, and shut its former owners out, whose ids are made up anew for each assignment
 allow selector,operator --operation Read --group meta-strategy

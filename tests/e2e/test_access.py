@@ -45,6 +45,7 @@ pytestmark = pytest.mark.timeout(600)
 CLUSTER_COMMANDS = {"command", "cluster|slots"}
 INPUTS = {"signals", "trade-closed"}
 OUTPUTS = {"strategy-decisions", "strategy-dead-letters"}
+POOL = {"strategy-pool"}
 
 
 def allowed_commands(user: str) -> set[str]:
@@ -157,7 +158,7 @@ async def read_one(clients: KafkaIo, topic: str) -> None:
     ("user", "may_write", "may_read"),
     [
         ("executor", INPUTS, set()),
-        ("selector", OUTPUTS, {*INPUTS, "strategy-decisions"}),
+        ("selector", OUTPUTS | POOL, {*INPUTS, *POOL, "strategy-decisions"}),
         ("router", set(), {"strategy-decisions"}),
     ],
 )
@@ -165,10 +166,10 @@ async def test_topics_are_closed_to_all_but_those_who_need_them(
     secured: Secured, user: str, may_write: set[str], may_read: set[str]
 ) -> None:
     async with secured.clients(user, writes=bool(may_write)) as clients:
-        for topic in sorted((INPUTS | OUTPUTS) - may_read):
+        for topic in sorted((INPUTS | OUTPUTS | POOL) - may_read):
             await kafka_refuses(read_one(clients, topic), TopicAuthorizationFailedError)
         if may_write:
-            for topic in sorted({*INPUTS, *OUTPUTS, "foreign"} - may_write):
+            for topic in sorted({*INPUTS, *OUTPUTS, *POOL, "foreign"} - may_write):
                 await kafka_refuses(
                     clients.send(topic, [Out(value=b"{}", key=b"X", partition=0)]),
                     TopicAuthorizationFailedError,

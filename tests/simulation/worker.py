@@ -240,6 +240,7 @@ class SimulatedWorker(app.Worker):
             fold=_fold(candles_topic),
             pipeline=Pipeline(_decider()),
             ends=LogEnds(self._settings.connection),
+            pooling=None,
             view=SimulatedView(store, self.process),
             clock=_Clock(cluster, self.process),
             metrics=self._metrics,

@@ -151,6 +151,7 @@ class Secured:
             "KAFKA_SASL_USERNAME": user,
             "KAFKA_SASL_PASSWORD_FILE": str(self.kafka_users / f"{user}.password"),
             "KAFKA_SSL_CAFILE": str(self.certificates / "ca.crt"),
+            "KAFKA_POOL_TOPIC": "strategy-pool",
             "REDIS_URL_FILE": str(url_file),
             "HTTP_PORT": str(free_port()),
             "LOG_FORMAT": "json",
