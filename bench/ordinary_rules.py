@@ -182,6 +182,7 @@ def decide(
             },
             "table_offset": table_offset,
             "candles_offset": None,
+            "pool_offset": None,
             "features": None,
             "degraded": False,
             "experiment": None,

@@ -488,6 +488,12 @@ def results() -> list[Any]:
             "Arms that lately earn something else than over all: the log names them.",
         ),
         lines(
+            "What partitions told each other",
+            [(latest("pool_offset", "max", "instance"), "{{instance}}")],
+            "short",
+            "Offset up to which a worker has read the pool's log: workers stand at the same one, but for a second.",
+        ),
+        lines(
             "Signals followed on paper",
             [
                 (latest("followed_signals"), "open now"),
