@@ -13,6 +13,7 @@ from tests.simulation.network import Network
 
 SIGNALS, TRADES, CANDLES = "signals", "trade-closed", "candles"
 DECISIONS, DEAD_LETTERS = "strategy-decisions", "strategy-dead-letters"
+POOL = "strategy-pool"
 
 
 class _Watched(NamedTuple):

@@ -8,7 +8,7 @@ import orjson
 from aiokafka import TopicPartition
 
 from tests.simulation.broker import Broker
-from tests.simulation.cluster import CANDLES, DEAD_LETTERS, DECISIONS, SIGNALS, TRADES
+from tests.simulation.cluster import CANDLES, DEAD_LETTERS, DECISIONS, POOL, SIGNALS, TRADES
 from tests.simulation.log import Fate, GroupOffset, Transaction
 from tests.support import candle_oracle, fold_oracle
 from tests.support.fold_oracle import Arm, decision_id, expected_decision
@@ -106,6 +106,33 @@ def check_outputs(broker: Broker, view: Any, partitions: int, inputs: Sequence[s
             expected_letters += _check_papers(broker, stored, number)
     if sorted(letters) != sorted(expected_letters):
         raise ViolationError(f"dead letters: {sorted(letters)}, must be {sorted(expected_letters)}")
+
+
+def check_pool(broker: Broker, partitions: int, inputs: Sequence[str]) -> None:
+    """Compare what partitions told each other with what they learned, and when it was known.
+
+    Raises:
+        ViolationError: Something was told twice, or not at all, or was known and then no more.
+    """
+    told: dict[int, list[int]] = {number: [] for number in range(partitions)}
+    for record in _read(broker, POOL, 0):
+        content = orjson.loads(record.value)
+        totals = [arm[0] + arm[8] for regime, _, arm in content["parents"] if regime is None]
+        told[content["partition"]].append(sum(totals))
+    for number, totals in told.items():
+        decisions = _read(broker, DECISIONS, number)
+        folded = fold_oracle.fold(decisions, _read(broker, TRADES, number)).get(number)
+        learned = 0
+        if folded is not None:
+            learned = sum(arm.count for row in folded.rows.values() for arm in row.values())
+        last = max(totals, default=0)
+        # outcomes on paper come on top; how many there must be is compared apart
+        is_all = last >= learned if CANDLES in inputs else last == learned
+        if totals != sorted(set(totals)) or not is_all:
+            raise ViolationError(f"partition {number} told of {totals}, it has learned {learned}")
+        known = [orjson.loads(record.value)["pool_offset"] for record in decisions]
+        if known != sorted(known):
+            raise ViolationError(f"decisions of partition {number} knew the pool up to {known}")
 
 
 def _read(broker: Broker, topic: str, number: int) -> list[Any]:

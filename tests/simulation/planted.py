@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from consumer import rebuild
 from consumer.domain.remembered import Remembered
 from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.pool import Pooling
 from consumer.ports import WriteAnswer
 from consumer.store.memory import MemoryDelta, MemoryView
 from consumer.store.view_sync import ViewSync
@@ -20,7 +21,7 @@ from consumer.stream.clients import admin_client
 from consumer.stream.partition import Partition
 from consumer.stream.session import Session
 from consumer.stream.transaction import Batch, TransactionalSink
-from tests.simulation.cluster import DEAD_LETTERS, Cluster
+from tests.simulation.cluster import DEAD_LETTERS, POOL, Cluster
 from tests.simulation.consumer import FakeMember
 from tests.simulation.log import NewRecord
 from tests.simulation.schedule import FoundError, run_seed
@@ -219,23 +220,50 @@ def outputs_apart_from_offsets(stack: contextlib.ExitStack) -> None:
     _replace(stack, TransactionalSink, "publish", publish)
 
 
-@_bug
-def dead_letters_outside_the_transaction(stack: contextlib.ExitStack) -> None:
-    """They are visible at once, whatever becomes of the offsets."""
-
+def _outside(stack: contextlib.ExitStack, topic: str) -> None:
     async def publish(
         self: TransactionalSink, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
-        log = Cluster.current.broker.logs[TopicPartition(DEAD_LETTERS, 0)]
+        log = Cluster.current.broker.logs.get(TopicPartition(topic, 0))
         kept = []
         for batch in batches:
-            if batch.topic == DEAD_LETTERS:
+            if batch.topic == topic and log is not None:
                 log.append([NewRecord(*record) for record in batch.records], None)
                 batch = batch._replace(records=[])  # noqa: PLW2901
             kept.append(batch)
         return await _publish(self, kept, offsets)
 
     _replace(stack, TransactionalSink, "publish", publish)
+
+
+@_bug
+def dead_letters_outside_the_transaction(stack: contextlib.ExitStack) -> None:
+    """They are visible at once, whatever becomes of the offsets."""
+    _outside(stack, DEAD_LETTERS)
+
+
+@_bug
+def told_outside_the_transaction(stack: contextlib.ExitStack) -> None:
+    """Others know of rewards that may be learned again."""
+    _outside(stack, POOL)
+
+
+@_bug
+def pool_not_read_at_an_opening(stack: contextlib.ExitStack) -> None:
+    """A new owner may know less than its decisions already name."""
+    catch_up = Pooling.catch_up
+
+    async def nothing(_: Pooling) -> None:
+        await asyncio.sleep(0)
+
+    async def run(self: Pooling) -> None:
+        while True:
+            with contextlib.suppress(TransientError):
+                await catch_up(self)
+            await asyncio.sleep(1.0)
+
+    _replace(stack, Pooling, "catch_up", nothing)
+    _replace(stack, Pooling, "run", run)
 
 
 # Records

@@ -12,12 +12,13 @@ from tests.simulation.cluster import (
     CANDLES,
     DEAD_LETTERS,
     DECISIONS,
+    POOL,
     SIGNALS,
     TRADES,
     Cluster,
 )
 from tests.simulation.faults import GRACE_S, Faults
-from tests.simulation.oracle import ViolationError, Watch, check_outputs
+from tests.simulation.oracle import ViolationError, Watch, check_outputs, check_pool
 from tests.simulation.view import Store
 from tests.simulation.worker import SimulatedWorker
 from tests.simulation.workload import Sent, make_workload
@@ -32,6 +33,8 @@ _STOPS_SHARE = 0.3
 """Of the schedules: all workers are told to stop at the end, which takes a tenth of the whole."""
 _FOLLOWS_EVERY = 3
 """One schedule of so many has candles."""
+_POOLS_EVERY = 5
+"""One of so many lets partitions tell each other what they have learned."""
 _COLLECT_EVERY = 15
 """Schedules between two collections of what they left behind."""
 
@@ -64,6 +67,9 @@ class World:
         for topic in (*self.inputs, DECISIONS):
             self.cluster.broker.create_topic(topic, self.partitions)
         self.cluster.broker.create_topic(DEAD_LETTERS, 1)
+        self.pools = seed % _POOLS_EVERY == 0
+        if self.pools:
+            self.cluster.broker.create_topic(POOL, 1)
         self.watch = Watch(self.cluster.broker, self._end)
         self.store = Store(self.cluster, self.watch)
         self.workers: list[SimulatedWorker] = []
@@ -86,6 +92,7 @@ class World:
             self.store,
             f"worker-{self._starts}",
             candles_topic=CANDLES if CANDLES in self.inputs else "",
+            pool_topic=POOL if self.pools else "",
         )
         self.workers.append(worker)
         worker.main.add_done_callback(functools.partial(self._ended, worker))
@@ -143,6 +150,8 @@ class World:
         if self.problem is not None:
             raise ViolationError(self.problem)
         check_outputs(self.cluster.broker, self.store.view, self.partitions, self.inputs)
+        if self.pools:
+            check_pool(self.cluster.broker, self.partitions, self.inputs)
 
     def fall_apart(self) -> None:
         """Let go of all that holds each other, so that little of it is left to the collector."""

@@ -12,11 +12,12 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from consumer import app, serving
+from consumer import app, pool, serving
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.decide import Decider
 from consumer.domain.fold_settings import FoldSettings
 from consumer.pipeline import Pipeline
+from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings
 from consumer.stream import (
@@ -119,6 +120,7 @@ def simulated_clients() -> Iterator[None]:
         (session, "_HEARTBEAT_MS", _HEARTBEAT_MS),
         (session, "_REBALANCE_TIMEOUT_MS", _REBALANCE_TIMEOUT_MS),
         (assignment, "_REST_S", _REST_S),
+        (pool, "_LEAST_NEW", 1),  # a schedule has few trades
         (app, "_FIRST_HEARTBEAT_S", _FIRST_HEARTBEAT_S),
         (assignment, "time", clocks),
         (partition, "time", clocks),
@@ -202,10 +204,17 @@ class SimulatedWorker(app.Worker):
         store: The view's server.
         name: Of its process.
         candles_topic: What signals are followed by; empty: they are not.
+        pool_topic: Where partitions tell each other what they have learned; empty: nowhere.
     """
 
     def __init__(
-        self, cluster: Cluster, store: Store, name: str, *, candles_topic: str = ""
+        self,
+        cluster: Cluster,
+        store: Store,
+        name: str,
+        *,
+        candles_topic: str = "",
+        pool_topic: str = "",
     ) -> None:
         settings, trace = _settings(candles_topic), cluster.network.trace
         self.name = name
@@ -236,11 +245,12 @@ class SimulatedWorker(app.Worker):
                 decisions=DECISIONS,
                 dead_letters=DEAD_LETTERS,
                 candles=candles_topic,
+                pool=pool_topic,
             ),
             fold=_fold(candles_topic),
             pipeline=Pipeline(_decider()),
             ends=LogEnds(self._settings.connection),
-            pooling=None,
+            pooling=Pooling(self._settings.connection, pool_topic, "") if pool_topic else None,
             view=SimulatedView(store, self.process),
             clock=_Clock(cluster, self.process),
             metrics=self._metrics,
@@ -256,13 +266,19 @@ class SimulatedWorker(app.Worker):
     async def _live(self) -> None:
         view: Any = self._shared.view
         tables: Any = types.SimpleNamespace(client=None)
-        heartbeat = asyncio.create_task(self._heartbeat(view, tables))
+        beside = {asyncio.create_task(self._heartbeat(view, tables))}
+        pooling = self._shared.pooling
+        if pooling is not None:
+            beside.add(asyncio.create_task(pooling.run()))
         try:
             await self._sessions(self._shared, self.stop)
         finally:
-            heartbeat.cancel()
-            await asyncio.wait({heartbeat}, timeout=0.3)
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside, timeout=0.3)
             await self._shared.ends.close(0.5)
+            if pooling is not None:
+                await pooling.close(0.5)
 
     async def _measure(self) -> None:
         """Measure nothing: the metrics are of all workers of all schedules."""
