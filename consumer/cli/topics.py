@@ -63,8 +63,8 @@ def migrate(partitions: int, suffix: str | None, yes: bool) -> None:
     Stop workers and producers first. The old topics stay as they are; the table in Redis is
     replaced at the end. Then everybody goes on with the new names.
     """
-    from consumer.migrate import migrate as run
-    from consumer.migrate import plan_migration
+    from consumer.migrate.plan import plan_migration
+    from consumer.migrate.run import migrate as run
 
     loaded = settings.load()
     if suffix is None:

@@ -11,7 +11,8 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from consumer.errors import RefusedError
-from consumer.migrate import _by_time, plan_migration
+from consumer.migrate.copy import by_time
+from consumer.migrate.plan import plan_migration
 from consumer.rebuild import Merged
 from consumer.settings import Settings, load
 from consumer.stream.dense_producer import partition_of
@@ -266,14 +267,14 @@ async def stream(*records: Merged) -> AsyncIterator[Merged]:
         yield record
 
 
-async def test_partitions_that_become_one_are_joined_by_time() -> None:
+async def test_partitions_that_become_one_are_joinedby_time() -> None:
     """One after the other, the last one's old decisions would push out what the others remember."""
     first = stream(merged(10), merged(90, is_trade=True), merged(30), merged(5, is_trade=True))
     second = stream(merged(0, is_trade=True), merged(20), merged(20), merged(40))
 
     found = [
         (number, record.record.timestamp)
-        async for number, record in _by_time([first, second, stream()])
+        async for number, record in by_time([first, second, stream()])
     ]
 
     assert found == [(1, 0), (0, 10), (0, 90), (1, 20), (1, 20), (0, 30), (0, 5), (1, 40)]
