@@ -228,7 +228,7 @@ class Slot:
         """Give all it wrote."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def tail(self, lines: int = 12) -> str:
+    def tail(self, lines: int = 60) -> str:
         """Give the end of its log."""
         return "\n".join(self.text().splitlines()[-lines:])
 

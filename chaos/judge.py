@@ -14,7 +14,7 @@ from redis.asyncio import Redis, RedisCluster
 from bench.broker import PARTITIONS
 from chaos.clients import log_reader
 from chaos.fold import Fold
-from chaos.oracle import Findings, compare_rows, judge_candles, judge_partition
+from chaos.oracle import Findings, compare_rows, judge_candles, judge_partition, judge_pool
 from chaos.replay import replay
 from consumer.connection import TopicNames
 from consumer.settings import Settings
@@ -128,11 +128,14 @@ def _judge_one(
     found = Findings()
     names = [topics.signals, topics.decisions, topics.trades]
     names += [topics.candles] if topics.candles else []
-    logs = asyncio.run(read_logs(bootstrap_servers, [TopicPartition(n, number) for n in names]))
+    places = [*(TopicPartition(name, number) for name in names), TopicPartition(topics.pool, 0)]
+    logs = asyncio.run(read_logs(bootstrap_servers, places))
     signals, decisions, trades, *candles = (logs[name] for name in names)
     fold = Fold(window=window, open_max=window)
     judge_partition(number, signals, decisions, trades, letters, fold=fold, found=found)
     papers = judge_candles(decisions, candles[0], letters, found) if candles else {}
+    outcomes = sum(len(rewards) for row in papers.values() for rewards in row.values())
+    judge_pool(number, decisions, logs[topics.pool], fold.learned + outcomes, found)
     compare_rows(number, prefix, fold, papers, view, found)
     differing = replay(settings, signals, decisions, trades)
     found.replayed += len(decisions)

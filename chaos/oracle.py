@@ -36,6 +36,8 @@ class Findings:
     candles: int = 0
     outcomes: int = 0
     """On paper."""
+    told: int = 0
+    """Records by which partitions let others know."""
     cells: int = 0
     replayed: int = 0
     # faults
@@ -46,6 +48,7 @@ class Findings:
     wrong: int = 0
     letters_missing: int = 0
     letters_too_many: int = 0
+    told_wrong: int = 0
     cells_differing: int = 0
     replays_differing: int = 0
     examples: list[str] = field(default_factory=list)
@@ -171,6 +174,42 @@ def judge_candles(
     found.bad += len(candles) - len(messages)
     said = [orjson.loads(record.value) for record in decisions]
     return candle_oracle.papers(said, messages, timeframe=TIMEFRAME)
+
+
+def judge_pool(
+    number: int,
+    decisions: Sequence[ConsumerRecord],
+    pool: Sequence[ConsumerRecord],
+    learned: int,
+    found: Findings,
+) -> None:
+    """Compare what a partition told others with what it learned, and what it knew of them.
+
+    Args:
+        number: Which partition.
+        decisions: All its committed records, by offset.
+        pool: All committed records of all partitions, by offset.
+        learned: Rewards and outcomes on paper that it has learned.
+        found: Is added to.
+    """
+    totals: dict[str, list[int]] = {}
+    for record in pool:
+        said = orjson.loads(record.value)
+        if said["partition"] == number:
+            arms = [arm for regime, _, arm in said["parents"] if regime is None]
+            totals.setdefault(said["account"], []).append(sum(arm[0] + arm[8] for arm in arms))
+    for account, told in totals.items():
+        found.told += len(told)
+        if told != sorted(set(told)):
+            found.told_wrong += 1
+            found.note(f"partition {number}: told of {account}'s rewards more than once: {told}")
+    if sum(told[-1] for told in totals.values()) > learned:
+        found.told_wrong += 1
+        found.note(f"partition {number}: told of more than the {learned} rewards it has learned")
+    known = [orjson.loads(record.value)["pool_offset"] for record in decisions]
+    if known != sorted(known):
+        found.told_wrong += 1
+        found.note(f"partition {number}: knew less of the pool than before")
 
 
 def _judge_letter(

@@ -82,6 +82,7 @@ class Scene:
             decisions="strategy-decisions",
             dead_letters="strategy-dead-letters",
             candles="candles" if candles else "",
+            pool="strategy-pool",
         )
         self.traffic = Traffic(
             servers.bootstrap_servers,
@@ -104,6 +105,7 @@ class Scene:
             "META_STRATEGY_DECISION_TTL_DAYS": str(_TTL_DAYS),
             "KAFKA_CANDLES_TOPIC": self.topics.candles,
             "META_STRATEGY_CANDLES_TIMEFRAME": TIMEFRAME,
+            "KAFKA_POOL_TOPIC": self.topics.pool,
             "CHAOS_SESSION_MS": str(round(session_s * 1000)),
         }
         self.fleet = Fleet(
@@ -135,6 +137,7 @@ class Scene:
             meta_strategy_decision_ttl_days=_TTL_DAYS,
             kafka_candles_topic=self.topics.candles,
             meta_strategy_candles_timeframe=TIMEFRAME,
+            kafka_pool_topic=self.topics.pool,
         )
 
     async def __aenter__(self) -> Self:

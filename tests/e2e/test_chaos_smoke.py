@@ -244,6 +244,7 @@ async def test_the_run_did_what_was_planned(result: dict[str, Any]) -> None:
     assert found["replayed"] == 1_500
     assert found["cells"] > 1_000
     assert found["outcomes"] > 100
+    assert found["told"] > 8
     assert found["bad"] > 0
     assert found["repeats"] > 0
     assert result["hashes"]["hashes"] > 100
