@@ -124,7 +124,9 @@ class Pooling:
         """
         async with self._reading:
             end = (await self._reader.ends([self._log]))[self._log]
-            if end <= self._position:  # a broker that has just taken over may tell less for a moment
+            if (
+                end <= self._position
+            ):  # a broker that has just taken over may tell less for a moment
                 return
             reading = self._reader.read(self._log, self._position, end)
             if records := [record async for record in reading]:
