@@ -1,12 +1,17 @@
 """What other partitions have learned is added up as if one partition had learned it all."""
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import pairwise
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer import pool
+from consumer.connection import KafkaConnection
 from consumer.domain.arm_table import ArmTable
 from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.features import ALL_SUMS, CENTRE_SUMS, FEATURES, NO_FEATURES, Features
@@ -16,7 +21,8 @@ from consumer.domain.partition_state import PartitionState
 from consumer.domain.pooled import NOWHERE, Elsewhere, Pool
 from consumer.domain.qtable import ArmStats, recent_count
 from consumer.domain.strategies import STRATEGY_PROFILES
-from consumer.pool import PoolLog, Teller
+from consumer.errors import TransientError
+from consumer.pool import Pooling, PoolLog, Teller
 from consumer.wire import OutRecord
 from schemas import MarketRegime
 from tests.support.builders import FakeRecord
@@ -331,3 +337,66 @@ def test_variants_are_not_told() -> None:
     log.take(records_of([told]))
     assert {key.variant for key in log.pool.told["default"][0]} == {None}
     assert ParentKey("default", None) in log.pool.told["default"][0]
+
+
+# Following the log
+
+
+class ShiftingLog:
+    """A log whose end is told differently each time, as after a broker has taken over."""
+
+    def __init__(self, records: list[FakeRecord], ends: list[int]) -> None:
+        self._records = records
+        self._ends = ends
+
+    async def ends(self, logs: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return dict.fromkeys(logs, self._ends.pop(0))
+
+    async def read(self, _: TopicPartition, start: int, end: int) -> AsyncIterator[FakeRecord]:
+        for record in self._records:
+            if start <= record.offset < end:
+                yield record
+
+
+async def test_a_log_that_reads_shorter_for_a_moment_is_still_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, parts = tables(fold(300.0), [(n, ARMS[0], REGIMES[0], 1.0, None) for n in (0, 1, 2, 3)])
+    records = records_of([one for n, table in enumerate(parts) for one in told_by(table, n)])
+    log = ShiftingLog(records, ends=[2, 1, 2, 4])
+    monkeypatch.setattr(pool, "LogReader", lambda *_: log)
+    pooling = Pooling(KafkaConnection(bootstrap_servers="nowhere"), "pool", FINGERPRINT)
+
+    numbers = []
+    for _ in range(4):
+        await pooling.catch_up()
+        numbers.append((pooling.pool.number, len(pooling.pool.told["default"])))
+
+    assert numbers == [(2, 2), (2, 2), (2, 2), (4, 4)]
+
+
+async def test_a_log_that_cannot_be_read_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    troubles: list[TransientError] = []
+    is_read = asyncio.Event()
+
+    class Away:
+        async def ends(self, logs: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+            if not troubles:
+                raise TransientError("away")
+            is_read.set()
+            return dict.fromkeys(logs, 0)
+
+    monkeypatch.setattr(pool, "LogReader", lambda *_: Away())
+    monkeypatch.setattr(pool, "_READ_EVERY_S", 0.0)
+    pooling = Pooling(
+        KafkaConnection(bootstrap_servers="nowhere"),
+        "pool",
+        FINGERPRINT,
+        on_trouble=troubles.append,
+    )
+
+    running = asyncio.create_task(pooling.run())
+    await asyncio.wait_for(is_read.wait(), 10)
+    running.cancel()
+
+    assert [str(one) for one in troubles] == ["away"]
