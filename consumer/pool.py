@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -26,6 +27,8 @@ POOL_PARTITION = 0
 _READ_EVERY_S = 1.0
 _MAX_BYTES = 900_000
 """Of a record: below what a broker takes, 1 MB."""
+_MOST_REWARDS = 1 << 53
+"""Of an arm: above it numbers are not exact any more."""
 _LEAST_NEW, _MOST_NEW, _SHARE_NEW = 10, 1_000, 0.05
 """An account is told of when so many of its rewards are new, or so large a share of all."""
 
@@ -78,10 +81,20 @@ def _decoded(value: bytes | None, fingerprint: str) -> tuple[int, str, Parents] 
         return None
     parents: dict[ParentKey, dict[str, ArmStats]] = {}
     for regime, strategy, stats in told.parents:
-        sums = ALL_SUMS if regime is None else CENTRE_SUMS
-        if {len(stats.feature_sums), len(stats.paper_feature_sums)} <= {0, sums}:
-            parents.setdefault(ParentKey(told.account, regime), {})[strategy] = stats
+        if not _can_be_added(stats, ALL_SUMS if regime is None else CENTRE_SUMS):
+            return None
+        parents.setdefault(ParentKey(told.account, regime), {})[strategy] = stats
     return told.partition, told.account, parents
+
+
+def _can_be_added(stats: ArmStats, sums: int) -> bool:
+    *numbers, features, paper_features = stats
+    return (
+        0 <= stats.count <= _MOST_REWARDS
+        and 0 <= stats.paper_count <= _MOST_REWARDS
+        and {len(features), len(paper_features)} <= {0, sums}
+        and all(map(isfinite, (*numbers, *features, *paper_features)))
+    )
 
 
 class Pooling:
@@ -124,9 +137,8 @@ class Pooling:
         """
         async with self._reading:
             end = (await self._reader.ends([self._log]))[self._log]
-            if (
-                end <= self._position
-            ):  # a broker that has just taken over may tell less for a moment
+            # a broker that has just taken over may tell less for a moment
+            if end <= self._position:
                 return
             reading = self._reader.read(self._log, self._position, end)
             if records := [record async for record in reading]:

@@ -40,6 +40,8 @@ _SECRETS = ("KAFKA_SASL_PASSWORD", "REDIS_URL")
 """Variables whose value may come from the file that `<NAME>_FILE` names."""
 
 _Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+_MOST_POOLED = 64
+"""Strategies whose statistics with all features stay below 900 kB, a broker takes 1 MB (consumer/pool.py)."""
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Positive = Annotated[float, Field(gt=0.0)]
 
@@ -210,6 +212,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name.upper()}: {path} is no file")
         if "SSL" in self.kafka_security_protocol:
             self._read_certificates()
+        if self.kafka_pool_topic and len(self.all_profiles) > _MOST_POOLED:
+            raise ValueError(
+                f"KAFKA_POOL_TOPIC: of at most {_MOST_POOLED} strategies what was learned fits into a "
+                f"record, were {len(self.all_profiles)}"
+            )
         topics = [
             self.kafka_signals_topic,
             self.kafka_trade_closed_topic,

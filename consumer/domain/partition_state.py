@@ -180,6 +180,7 @@ class PartitionState:
         """Forget everything, where the object itself cannot be let go of; it is of no use then."""
         self.table.clear()
         self.decisions.clear()
+        self.elsewhere = NOWHERE
         for kept in (self.markets, self.trades, self.calibrations):
             kept.clear()
         self._touched_trades.clear()

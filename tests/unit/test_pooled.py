@@ -269,15 +269,51 @@ def test_what_no_worker_of_this_fold_wrote_says_nothing(value: bytes | None) -> 
     assert log.pool == Pool(1, {})
 
 
-def test_sums_of_another_length_are_passed_over() -> None:
-    stats = ArmStats(1)._replace(feature_sums=(1.0, 2.0))
-    value = told_record(parents=[[None, ARMS[0], stats[:]], [None, ARMS[1], ArmStats(2)[:]]])
+@pytest.mark.parametrize(
+    "stats",
+    [
+        ArmStats(1)._replace(feature_sums=(1.0, 2.0)),
+        ArmStats(-1),
+        ArmStats(1, paper_count=-1),
+        ArmStats(1 << 60),
+    ],
+)
+def test_what_cannot_be_added_is_not(stats: ArmStats) -> None:
     log = PoolLog(FINGERPRINT)
 
-    log.take([FakeRecord(value=value, offset=0)])
+    log.take([FakeRecord(value=told_record(parents=[[None, ARMS[0], stats[:]]]), offset=0)])
 
-    (row,) = log.pool.told["default"][1].values()
-    assert row == {ARMS[1]: ArmStats(2)}
+    assert log.pool == Pool(1, {})
+
+
+def test_numbers_beyond_all_limits_are_not_added() -> None:
+    value = told_record(parents=[[None, ARMS[0], ArmStats(1, 0.5)[:]]])
+    log = PoolLog(FINGERPRINT)
+
+    log.take([FakeRecord(value=value.replace(b"0.5", b"1e999"), offset=0)])
+
+    assert log.pool == Pool(1, {})
+
+
+def test_the_largest_record_fits() -> None:
+    """64 strategies, all with rewards and outcomes on paper, features and long numbers."""
+    table, value = ArmTable(fold(300.0)), -1.2345678901234567e-100
+    stats = ArmStats(*[10**9] * 13, (value,) * ALL_SUMS, (value,) * ALL_SUMS)
+    names = [f"{number:032d}" for number in range(64)]
+    table.parents[ParentKey("a" * 32, None)] = dict.fromkeys(names, stats)
+    few = stats._replace(
+        feature_sums=(value,) * CENTRE_SUMS, paper_feature_sums=(value,) * CENTRE_SUMS
+    )
+    for regime in MarketRegime:
+        table.parents[ParentKey("a" * 32, regime)] = dict.fromkeys(names, few)
+    table.learned.add("a" * 32)
+
+    (told,) = Teller(0, FINGERPRINT, Pool()).news(table, 0)
+
+    assert len(told.value or b"") < 900_000
+    log = PoolLog(FINGERPRINT)
+    log.take(records_of([told]))
+    assert len(log.pool.told["a" * 32][0]) == 8
 
 
 def test_told_when_ten_are_new_or_a_twentieth() -> None:

@@ -150,6 +150,7 @@ NAMED = [
     "KAFKA_SIGNALS_TOPIC",
     "KAFKA_TRADE_CLOSED_TOPIC",
     "KAFKA_CANDLES_TOPIC",
+    "KAFKA_POOL_TOPIC",
     "KAFKA_DECISIONS_TOPIC",
     "KAFKA_DEAD_LETTERS_TOPIC",
 ]
@@ -261,6 +262,7 @@ def test_a_wrong_value_is_told_what_is_allowed(
         ),
         ("META_STRATEGY_MAX_SIGNAL_AGE_S", "2.5", 2.5),
         ("KAFKA_CANDLES_TOPIC", "candles", "candles"),
+        ("KAFKA_POOL_TOPIC", "strategy-pool", "strategy-pool"),
         ("HTTP_PORT", "0", 0),
         ("KAFKA_START", "latest", "latest"),
     ],
@@ -547,3 +549,16 @@ def test_profiles_are_read_in_their_order() -> None:
     found = load_profiles(Path("profiles.toml"))
 
     assert [profile.strategy_id for profile in found] == ["custom", "scalp"]
+
+
+def test_what_is_told_of_too_many_strategies_would_fit_into_no_record(env: Any) -> None:
+    one = GOOD.split("[[profiles]]")[1]
+    Path("profiles.toml").write_text(
+        "".join("[[profiles]]" + one.replace('"custom"', f'"custom_{n}"') for n in range(58))
+    )
+    env(META_STRATEGY_PROFILES_FILE="profiles.toml")
+    assert len(load().all_profiles) == 65
+
+    env(META_STRATEGY_PROFILES_FILE="profiles.toml", KAFKA_POOL_TOPIC="strategy-pool")
+
+    assert "KAFKA_POOL_TOPIC: of at most 64 strategies" in problem()
