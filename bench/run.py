@@ -6,6 +6,7 @@
     make bench ARGS="--growth"                  # only: symbols, partitions, workers, opening, rebuild
     make bench ARGS="--all --write-docs"        # everything, and docs/benchmark.md
     python -m bench.page RESULTS.json ...       # the page of one run, or of two of different kinds
+    make bench ARGS="--core"                    # only: a decision, a trade, a candle, without servers
     make bench ARGS="--profile"                 # where the worker's time goes
 
 Kafka and Redis are started for the run, unless KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name some.
@@ -37,6 +38,7 @@ from bench.contenders import (
     missing_peers,
     peer_versions,
 )
+from bench.core import measure_core
 from bench.drain import measure_drain
 from bench.growth import ROWS, measure_opening, measure_rebuild, measure_sizes
 from bench.machine import describe_machine, describe_versions, supported
@@ -74,6 +76,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="1 round, 20,000 signals, 5 s, 50,000 trades"
     )
+    parser.add_argument("--core", action="store_true", help="measure the core alone instead")
     parser.add_argument("--profile", action="store_true", help="profile one drain instead")
     parser.add_argument("--contender", choices=BY_NAME, default="worker", help="whom to profile")
     parser.add_argument("--gate", action="store_true", help="fail when a target is missed")
@@ -233,6 +236,10 @@ def run() -> None:
     options = parse(sys.argv[1:])
     if reason := supported():
         sys.exit(f"bench: {reason}")
+    if options.core:
+        print(json.dumps(describe_machine()))
+        print(*measure_core(), sep="\n")
+        return
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # fresh topics have no leader yet
     try:
         sys.exit(uvloop.run(main(options)))

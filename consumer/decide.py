@@ -11,7 +11,7 @@ from consumer.domain.features import NO_FEATURES, Features, features_of
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
-from consumer.domain.policies.base import Choice
+from consumer.domain.policies.base import NO_PARENTS, Choice
 from consumer.domain.regime import Held, RegimeDetector, RegimeResult
 from consumer.domain.selector import Selector
 from consumer.domain.tpsl import Levels, levels
@@ -119,6 +119,7 @@ class Decider:
         self._seed = seed
         self.max_signal_age_ms = max_signal_age_ms
         self._measures = measures
+        self._leans_on_parents = selector.policy.leans_on_parents
 
     def decide(
         self, signal: Signal, state: PartitionState, *, now_ms: int, degraded: bool
@@ -170,6 +171,9 @@ class Decider:
         regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
         context = ContextKey(account, signal.symbol, regime.regime)
         features = features_of(signal) if self._measures else NO_FEATURES
+        parents = NO_PARENTS
+        if self._leans_on_parents:
+            parents = state.elsewhere.parent_rows(context, state.table.parent_rows(context))
         choice = self.selector.choose(
             regime,
             state.table.row(context),
@@ -178,7 +182,7 @@ class Decider:
             entry=market.current_price,
             atr=market.atr,
             spread_bps=market.spread_bps,
-            parents=state.elsewhere.parent_rows(context, state.table.parent_rows(context)),
+            parents=parents,
             trusts_paper=state.calibration(account).is_trusted,
             features=features,
         )

@@ -1,6 +1,7 @@
 """Random draws that anybody can make again."""
 
 import hashlib
+from functools import cache
 from typing import Protocol
 
 
@@ -9,6 +10,11 @@ class Draws(Protocol):
 
     def random(self) -> float:
         """Give the next number, uniform in [0, 1)."""
+
+
+@cache
+def _keyed(seed: int) -> "hashlib.blake2b":
+    return hashlib.blake2b(key=str(seed).encode()[:64])
 
 
 class KeyedDraws:
@@ -24,10 +30,10 @@ class KeyedDraws:
     Source: BLAKE2b as a keyed hash (RFC 7693, section 2.9); 53 bits a number, as random.random().
     """
 
-    __slots__ = ("_block", "_block_number", "_draw_id", "_key")
+    __slots__ = ("_block", "_block_number", "_draw_id", "_seed")
 
     def __init__(self, seed: int, draw_id: str) -> None:
-        self._key = str(seed).encode()[:64]
+        self._seed = seed
         self._draw_id = draw_id.encode()
         self._block = b""
         self._block_number = 0
@@ -35,8 +41,9 @@ class KeyedDraws:
     def random(self) -> float:
         """Give the next number, uniform in [0, 1)."""
         if not self._block:
-            prefix = self._block_number.to_bytes(4, "little")
-            self._block = hashlib.blake2b(prefix + self._draw_id, key=self._key).digest()
+            keyed = _keyed(self._seed).copy()
+            keyed.update(self._block_number.to_bytes(4, "little") + self._draw_id)
+            self._block = keyed.digest()
             self._block_number += 1
         number, self._block = self._block[:8], self._block[8:]
         return (int.from_bytes(number, "little") >> 11) * 2.0**-53

@@ -53,6 +53,7 @@ class Remembered:
         Returns:
             Whether it is; not where an earlier record of the same id is remembered still: that one stays.
         """
+        oldest_ms = decision.timestamp_ms - self._settings.decision_ttl_ms
         ids = self.ids.setdefault(decision.account, {})
         ids[decision.decision_id] = decision.number
         while len(ids) > self._settings.dedupe_window:
@@ -61,7 +62,7 @@ class Remembered:
             self.changes.ids.add((decision.account, oldest))
         known = self.find(decision.decision_id)
         if known is not None:  # out of the dedupe window, still remembered
-            if not self._is_over(known, decision):
+            if known.timestamp_ms >= oldest_ms:
                 self.changes.ids.add((decision.account, decision.decision_id))
                 return False
             self._forget(known)
@@ -69,7 +70,7 @@ class Remembered:
         while len(self.open) > self._settings.open_decisions_max:
             self._forget(next(iter(self.open.values())))
         for group in (self.open, self.closed):
-            while group and self._is_over(first := next(iter(group.values())), decision):
+            while group and (first := next(iter(group.values()))).timestamp_ms < oldest_ms:
                 self._forget(first)
         return True
 
@@ -109,9 +110,6 @@ class Remembered:
                 f"side: is {trade.side}, its decision's is {decision.side}",
             )
         return decision
-
-    def _is_over(self, old: OpenDecision, newest: OpenDecision) -> bool:
-        return newest.timestamp_ms - old.timestamp_ms > self._settings.decision_ttl_ms
 
     def _open(self, decision: OpenDecision) -> None:
         self.open[decision.decision_id] = decision

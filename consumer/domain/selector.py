@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from consumer.domain.draws import Draws
 from consumer.domain.features import NO_FEATURES, Features
-from consumer.domain.policies.base import Choice, Policy, Situation
+from consumer.domain.policies.base import NO_PARENTS, Choice, Policy, Situation
 from consumer.domain.policies.epsilon_greedy import arm_confidence
-from consumer.domain.qtable import NO_REWARDS, NO_ROW, Row
+from consumer.domain.qtable import NO_REWARDS, Row
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.strategies import CandidateRule, candidates
 from consumer.domain.tpsl import has_valid_levels
@@ -70,7 +70,7 @@ class Selector:
         entry: float,
         atr: float,
         spread_bps: float | None = None,
-        parents: tuple[Row, Row] = (NO_ROW, NO_ROW),
+        parents: tuple[Row, Row] = NO_PARENTS,
         trusts_paper: bool = True,
         features: Features = NO_FEATURES,
     ) -> Choice:

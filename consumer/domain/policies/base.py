@@ -8,6 +8,9 @@ from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.qtable import NO_ROW, Row
 from schemas import MarketRegime, Mode
 
+NO_PARENTS: tuple[Row, Row] = (NO_ROW, NO_ROW)
+"""Of a context in which nothing was learned anywhere."""
+
 
 class Situation(NamedTuple):
     """What a policy knows when it chooses."""
@@ -19,7 +22,7 @@ class Situation(NamedTuple):
     """What is known of each arm in this context."""
     candidates: tuple[str, ...]
     """Ids of the eligible arms, in the order that settles ties; at least one."""
-    parents: tuple[Row, Row] = (NO_ROW, NO_ROW)
+    parents: tuple[Row, Row] = NO_PARENTS
     """The same over all symbols: of the account, and of the regime in it."""
     trusts_paper: bool = True
     """Whether outcomes on paper agreed with those that were earned."""
@@ -50,6 +53,10 @@ class Policy(Protocol):
     @property
     def name(self) -> str:
         """What `META_STRATEGY_POLICY` calls it."""
+
+    @property
+    def leans_on_parents(self) -> bool:
+        """Whether it looks at the rows over all symbols; if not, they need not be looked up."""
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates; the only randomness is `draws`."""

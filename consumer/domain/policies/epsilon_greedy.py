@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -52,6 +53,7 @@ class EpsilonGreedy:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "epsilon_greedy"
+    leans_on_parents: ClassVar[bool] = False
     _kept: Kept[tuple[Choice, float]] = field(
         default_factory=partial(Kept, leans_on_parents=False), init=False, repr=False, compare=False
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import erf, sqrt
 from statistics import NormalDist
+from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -62,6 +63,7 @@ class Thompson:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "thompson"
+    leans_on_parents: ClassVar[bool] = True
     _kept: Kept[tuple[Estimate, list[float]] | None] = field(
         default_factory=Kept, init=False, repr=False, compare=False
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -31,6 +32,7 @@ class Ucb:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "ucb"
+    leans_on_parents: ClassVar[bool] = True
     _kept: Kept[Choice] = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
