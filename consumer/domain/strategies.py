@@ -148,6 +148,20 @@ def candidates(
     return found or (profiles[default],)
 
 
+_TRENDS = frozenset({MarketRegime.TREND_UP, MarketRegime.TREND_DOWN})
+_RIDES_FROM = 0.9
+_COLD_START: Mapping[MarketRegime, str] = MappingProxyType(
+    {
+        MarketRegime.TREND_UP: StrategyID.ULTRA_AGGRESSIVE,
+        MarketRegime.TREND_DOWN: StrategyID.ULTRA_AGGRESSIVE,
+        MarketRegime.RANGE_LOW_VOL: StrategyID.SCALP,
+        MarketRegime.RANGE_HIGH_VOL: StrategyID.MODERATE,
+        MarketRegime.HIGH_VOLATILITY: StrategyID.DEFENSIVE,
+        MarketRegime.ILLIQUID: StrategyID.DEFENSIVE,
+    }
+)
+
+
 def cold_start_choice(regime: MarketRegime, confidence: float, default: str) -> str:
     """Name the strategy that is taken while a context has too few rewards.
 
@@ -158,14 +172,6 @@ def cold_start_choice(regime: MarketRegime, confidence: float, default: str) -> 
 
     Source: contract, section 3.
     """
-    match regime:
-        case MarketRegime.TREND_UP | MarketRegime.TREND_DOWN:
-            return StrategyID.TREND_RIDER if confidence >= 0.9 else StrategyID.ULTRA_AGGRESSIVE
-        case MarketRegime.RANGE_LOW_VOL:
-            return StrategyID.SCALP
-        case MarketRegime.RANGE_HIGH_VOL:
-            return StrategyID.MODERATE
-        case MarketRegime.HIGH_VOLATILITY | MarketRegime.ILLIQUID:
-            return StrategyID.DEFENSIVE
-        case MarketRegime.UNKNOWN:
-            return default
+    if confidence >= _RIDES_FROM and regime in _TRENDS:
+        return StrategyID.TREND_RIDER
+    return _COLD_START.get(regime, default)
