@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
@@ -152,8 +152,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 raise TransientError(
                     f"records were deleted before they were read: {error}"
                 ) from error
-            except KafkaError as error:
-                raise TransientError(f"Kafka: {error or type(error).__name__}") from error
             if found:
                 self._hand_out(found)
                 await asyncio.sleep(self._read_rest_s())
@@ -215,8 +213,13 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         return AtLeastOnceSink(self._connection, self._group_id, member)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) and not self._failed.done():
-            self._failed.set_exception(error)
+        if task.cancelled() or (error := task.exception()) is None or self._failed.done():
+            return
+        if isinstance(error, KAFKA_ERRORS):
+            # such as a partition that was taken away between two steps
+            again = TransientError(f"Kafka: {error or type(error).__name__}")
+            again.__cause__, error = error, again
+        self._failed.set_exception(error)
 
     async def _close_assignment(self) -> None:
         assignment, serving = self._assignment, self._serving
@@ -243,8 +246,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             if not partition.is_open:
                 continue
             for log in partition.logs:
-                end = self.consumer.highwater(log)
                 try:
+                    end = self.consumer.highwater(log)
                     async with asyncio.timeout(_POSITION_TIMEOUT_S):
                         # the client's own position: it is behind the markers of transactions, too
                         position = await self.consumer.position(log)

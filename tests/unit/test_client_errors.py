@@ -1,6 +1,9 @@
 """What the client raises while Kafka does not answer as it should is one more reason to try again."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -8,10 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream import dead_letter, groups, ownership, topics
+from consumer.stream import dead_letter, groups, ownership, session, topics
 from consumer.stream.clients import admin_client
 from consumer.stream.dense_producer import DenseProducer
 from consumer.stream.log_reader import LogReader
+from consumer.stream.partition import InputTopics
+from consumer.stream.session import Session
 from consumer.stream.transaction import TransactionalSink
 
 CONNECTION = KafkaConnection(bootstrap_servers="127.0.0.1:1")
@@ -59,3 +64,64 @@ async def test_a_cluster_that_names_no_brokers_yet_is_tried_again(
 
     with pytest.raises(TransientError, match="bootstrap"):
         await STARTS[name]()
+
+
+TRADES = TopicPartition("trade-closed", 0)
+
+
+class TakenAway:
+    """A consumer that is asked of partitions it has no more, as in the middle of a rebalance."""
+
+    def __init__(self, **_: Any) -> None:
+        self.is_assigned = True
+
+    def highwater(self, _: TopicPartition) -> int:
+        assert self.is_assigned, "Partition is not assigned"
+        return 7
+
+    async def position(self, _: TopicPartition) -> int:
+        self.is_assigned = False
+        return 5
+
+    async def start(self) -> None:
+        pass
+
+    def subscribe(self, *_: Any, **__: Any) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def getmany(self, **_: Any) -> dict[TopicPartition, Any]:
+        raise AssertionError("Partition is not assigned")
+
+
+@pytest.fixture
+async def taken_away(monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session with such a consumer."""
+    monkeypatch.setattr(session, "AIOKafkaConsumer", TakenAway)
+    return Session(
+        CONNECTION,
+        InputTopics(signals=LOG.topic, trades=TRADES.topic),
+        group_id="group",
+        guarantee="exactly_once",
+        start="earliest",
+        make_work=lambda _: SimpleNamespace(),  # type: ignore[arg-type,return-value]
+        on_skipped=lambda *_: None,
+        on_committed=lambda: None,
+    )
+
+
+async def test_partitions_that_are_taken_away_while_lags_are_asked_for(
+    taken_away: Session,
+) -> None:
+    """The heartbeat asks; what it raises ends the worker."""
+    partition = SimpleNamespace(is_open=True, logs=[LOG, TRADES], waiting=lambda _: 0)
+    taken_away._assignment = SimpleNamespace(partitions={0: partition})  # type: ignore[assignment]
+
+    assert await taken_away.lags() == {LOG: 2}
+
+
+async def test_a_partition_that_is_taken_away_between_two_steps(taken_away: Session) -> None:
+    with pytest.raises(TransientError, match="not assigned"):
+        await taken_away.run(asyncio.Event())
