@@ -48,6 +48,7 @@ from bench.profiling import profile_drain
 from bench.report import as_text, faults, measures_in, one_line, summary, table
 from bench.targets import failed, rows, targets
 from bench.traffic import make_backlog
+from consumer import process
 from consumer.local.stack import Stack, StackError, running_stack
 
 _RESULTS = Path(__file__).parent / "results"
@@ -237,6 +238,7 @@ def run() -> None:
     if reason := supported():
         sys.exit(f"bench: {reason}")
     if options.core:
+        process.tune()  # collector and allocator as the worker has them
         print(json.dumps(describe_machine()))
         print(*measure_core(), sep="\n")
         return
