@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
@@ -45,6 +46,7 @@ _FENCED = (
     InvalidProducerIdMapping,
     InvalidTxnState,
     OutOfOrderSequenceNumber,
+    IllegalOperation,  # the client has ended the transaction while batches were being handed to it
 )
 
 

@@ -3,9 +3,14 @@
 import inspect
 
 import aiokafka
+import pytest
+from aiokafka.errors import IllegalOperation
 from aiokafka.producer import sender
 
+from consumer.connection import KafkaConnection
+from consumer.errors import FencedError
 from consumer.stream import ownership, transaction
+from consumer.stream.transaction import Batch, TransactionalSink
 
 
 def test_the_clients_wait_between_transactions_is_the_constant_that_is_set() -> None:
@@ -19,3 +24,31 @@ def test_no_transaction_outlives_its_time_at_the_broker() -> None:
     """Else its fate would be decided behind the worker's back while it still waits."""
     assert transaction.COMMIT_TIMEOUT_S * 1000 < ownership.TRANSACTION_TIMEOUT_MS
     assert transaction.SLOW_COMMIT_S < transaction.COMMIT_TIMEOUT_S
+
+
+class ShutOut:
+    """A producer that is shut out while it waits to take the next batch."""
+
+    async def begin_transaction(self) -> None:
+        pass
+
+    def create_batch(self) -> "ShutOut":
+        return self
+
+    def append(self, **_: object) -> object:
+        return object()
+
+    def close(self) -> None:
+        pass
+
+    async def send_batch(self, *_: object, **__: object) -> None:
+        raise IllegalOperation("Can't send messages while not in transaction")
+
+
+async def test_a_transaction_that_is_ended_while_batches_are_handed_over() -> None:
+    """The client says that it is in none: one is shut out, and no bug of ours; a worker ended by it."""
+    sink = TransactionalSink(KafkaConnection(bootstrap_servers="nowhere"), "group")
+    sink._producer = ShutOut()
+
+    with pytest.raises(FencedError, match="IllegalOperation"):
+        await sink.publish([Batch("topic", 0, [(b"key", b"value", [], 0)])], {})
