@@ -84,11 +84,9 @@ class TopicNames:
     @property
     def lone(self) -> list[str]:
         """Topics whose partitions own no symbols."""
-        pool = [self.pool] if self.pool else []
-        return [self.dead_letters, *pool]
+        return [self.dead_letters, *filter(None, [self.pool])]
 
     @property
     def kept(self) -> list[str]:
         """Topics that are never compacted or deleted: what decisions name must stay."""
-        pool = [self.pool] if self.pool else []
-        return [*self.memory, *pool]
+        return [*self.memory, *filter(None, [self.pool])]

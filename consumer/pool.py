@@ -116,7 +116,6 @@ class Pooling:
         on_trouble: Callable[[TransientError], None] = lambda _: None,
     ) -> None:
         self.fingerprint = fingerprint
-        self.topic = topic
         self._log = TopicPartition(topic, POOL_PARTITION)
         self._reader = LogReader(connection, [self._log])
         self._taken = PoolLog(fingerprint)
