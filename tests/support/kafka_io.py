@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import InvalidReplicationFactorError
 from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 POLL_S = 0.02
@@ -144,10 +145,16 @@ class KafkaIo:
         self, name: str, partitions: int, configs: Mapping[str, str] | None = None
     ) -> None:
         """Make a topic and wait until it can be used."""
-        response = await self.admin.create_topics(
-            [NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))]
-        )
-        assert all(code == 0 for _, code, *_ in response.topic_errors), response
+        topic = NewTopic(name, partitions, 1, topic_configs=dict(configs or {}))
+
+        async def is_made() -> bool:
+            response = await self.admin.create_topics([topic])
+            ((_, code, *_),) = response.topic_errors
+            # a broker that stood still takes none until it is let in again, a moment later
+            assert code in {0, InvalidReplicationFactorError.errno}, response
+            return bool(code == 0)
+
+        await eventually(is_made, what=f"topic {name} taken")
 
         async def is_there() -> bool:
             (found,) = await self.admin.describe_topics([name])
