@@ -39,8 +39,9 @@ round, are what to compare.
   view in Redis holds that many rows, and its logs nothing that is not folded.
 - **rebuild**: the whole command `meta-strategy qtable rebuild`, over closed trades and their decisions.
 
-The broker runs with all of Java's compilers, as in production, and is warmed up by two runs that do not
-count; the one of demo and tests starts faster and stays slower. Each decision was read back and checked
+The broker runs with all of Java's compilers, as in production, and is warmed up by runs that do not
+count, until it takes no less CPU for the same traffic; the one of demo and tests starts faster and stays
+slower. Each decision was read back and checked
 against its signal by code that shares nothing with the worker.
 """
 

@@ -65,8 +65,8 @@ class Decision(NamedTuple):
         """The row of the Q-table it was chosen from."""
         return ContextKey(self.account, self.signal.symbol, self.regime.regime)
 
-    def remembered(self) -> OpenDecision:
-        """Give what a reward will have to know of it."""
+    def remembered(self, number: int) -> OpenDecision:
+        """Give what a reward will have to know of it, with its number in the partition."""
         return OpenDecision(
             self.decision_id,
             self.account,
@@ -79,6 +79,7 @@ class Decision(NamedTuple):
             self.profile.r_sl,
             self.ts_ms,
             self.features,
+            number,
         )
 
     @property
@@ -144,8 +145,8 @@ class Decider:
                 "are accepted",
             )
         decision = self.make(signal, state, decision_id, now_ms=now_ms, degraded=degraded)
-        state.admit(
-            decision.remembered(),
+        state.admit_new(
+            decision.remembered(state.totals.next_sequence()),
             is_exploration=decision.is_exploration,
             entry=decision.entry,
         )

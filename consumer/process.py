@@ -10,9 +10,10 @@ import sys
 import threading
 from types import FrameType
 
-_GC_YOUNG = 20_000
-_M_TRIM_THRESHOLD = -1  # of glibc's malloc.h; other systems have no such call, or take no notice
-_TRIM_BYTES = 64 << 20
+_GC_YOUNG = 100_000  # more than a batch makes
+# of glibc's malloc.h; other systems have no such call, or take no notice
+_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 64 << 20
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 1 << 20
 
 
 def tune() -> None:
@@ -22,9 +23,12 @@ def tune() -> None:
     gc.freeze()
     gc.set_threshold(_GC_YOUNG, 10, 50)
     # memory that a batch gave back is wanted again by the next one: handing it to the system in
-    # between costs a page fault for every 4 KiB
+    # between costs a page fault for every 4 KiB, and so does a mapping of its own for each answer
+    # and each request of more than 128 KiB
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+        allocator.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 def give_back() -> None:

@@ -32,7 +32,7 @@ class OpenDecision(NamedTuple):
 
     def numbered(self, number: int) -> "OpenDecision":
         """Give the same decision with its number."""
-        return OpenDecision(*self[:-2], number)  # quicker than _replace: it is done per signal
+        return OpenDecision(*self[:-2], number)
 
     def closed(self, number: int) -> "OpenDecision":
         """Give the same decision with the number of its first trade."""

@@ -201,13 +201,18 @@ class PartitionState:
             entry: What it is followed by, where candles are, and what tells its market; None: it is neither
                 followed nor remembered for its market.
         """
-        if self.decisions.knows(decision.account, decision.decision_id):
-            return
+        if not self.decisions.knows(decision.account, decision.decision_id):
+            numbered = decision.numbered(self.totals.next_sequence())
+            self.admit_new(numbered, is_exploration=is_exploration, entry=entry)
+
+    def admit_new(
+        self, decision: OpenDecision, *, is_exploration: bool, entry: Entry | None
+    ) -> None:
+        """Fold a decision whose id is not known, and which has the next number; see `admit`."""
         self.totals.decisions += 1
         self.totals.explorations += is_exploration
         if entry is not None:
             self._note_market((decision.account, decision.symbol, entry.timeframe), decision, entry)
-        decision = decision.numbered(self.totals.next_sequence())
         is_new = self.decisions.admit(decision)
         if is_new and self.following is not None and entry is not None:
             self._fold_ended(self.following.admit(decision, entry))

@@ -34,6 +34,9 @@ _MOST_READ = 5_000
 """Records taken from the client at once: a batch that unpacks to millions of empty ones would
 fill the memory. The rest is taken a moment later, before the client asks for more."""
 _NEVER_MS = 2**31 - 1  # a partition that waits for Redis does not poll, and is no dead member
+_FETCH_BYTES = 64 << 10
+"""Of a partition in one answer: a tenth of a second's work of all partitions, or one larger record. With
+the client's 1 MiB, records have left the processor's caches before they are worked off."""
 _FETCH_WAIT_MS = 25
 """Longest time the broker holds an empty answer back. While it does, partitions that were not
 asked for wait too, so it bounds how long a lone signal lies; below, idling costs too much."""
@@ -97,7 +100,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=_NEVER_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=1 << 20,
+            max_partition_fetch_bytes=_FETCH_BYTES,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

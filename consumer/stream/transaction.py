@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -50,14 +50,17 @@ _FENCED = (
 )
 
 
+_Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]
+"""Key, value, headers and time [ms]."""
+
+
 class Batch(NamedTuple):
     """Records for one partition of one topic."""
 
     topic: str
     partition: int | None
     """None: chosen by key."""
-    records: Sequence[tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]]
-    """Key, value, headers and time [ms] of each."""
+    records: Sequence[_Record]
 
 
 class Sink(Protocol):
@@ -80,8 +83,8 @@ class Sink(Protocol):
         """Send batches, and the group's offsets with them.
 
         Returns:
-            For each batch the offset behind its last record; None for an empty one, or one that
-            was spread over partitions.
+            For each batch the offset behind the last record that went to its partition; None for
+            an empty one, or one that was spread over partitions.
 
         Raises:
             FencedError: Somebody else owns a partition now, or it took too long.
@@ -139,54 +142,52 @@ class _ProducerSink:
     async def _send(self, batches: Sequence[Batch]) -> list[int | None]:
         """Send batches and wait for their acknowledgement."""
         producer = self._started
-        sent: list[list[asyncio.Future[RecordMetadata]]] = []
-        counts: list[int] = []
+        spread: list[asyncio.Future[RecordMetadata]] = []
+        logs: dict[tuple[str, int], list[Sequence[_Record]]] = {}
         for batch in batches:
-            futures: list[asyncio.Future[RecordMetadata]] = []
-            count = 0
-            if batch.partition is None:
-                for key, value, headers, timestamp_ms in batch.records:
-                    futures.append(
-                        await producer.send(
-                            batch.topic,
-                            value,
-                            key=key,
-                            headers=headers,
-                            timestamp_ms=timestamp_ms,
-                        )
+            if batch.partition is not None:
+                if batch.records:
+                    logs.setdefault((batch.topic, batch.partition), []).append(batch.records)
+                continue
+            for key, value, headers, timestamp_ms in batch.records:
+                spread.append(
+                    await producer.send(
+                        batch.topic, value, key=key, headers=headers, timestamp_ms=timestamp_ms
                     )
-            elif batch.records:
-                builder = producer.create_batch()
-                for key, value, headers, timestamp_ms in batch.records:
-                    appended = builder.append(
-                        key=key, value=value, timestamp=timestamp_ms, headers=headers
-                    )
-                    if appended is None:  # full: begin the next one with this record
-                        futures.append(
-                            await producer.send_batch(
-                                builder, batch.topic, partition=batch.partition
-                            )
-                        )
-                        builder, count = producer.create_batch(), 0
-                        builder.append(
-                            key=key, value=value, timestamp=timestamp_ms, headers=headers
-                        )
-                    count += 1
-                builder.close()
-                futures.append(
-                    await producer.send_batch(builder, batch.topic, partition=batch.partition)
                 )
-            sent.append(futures)
-            counts.append(count)
+        # what goes to one log goes together: the client takes a second batch for it only when the
+        # first has gone out
+        sent = {log: await self._send_log(*log, chain(*parts)) for log, parts in logs.items()}
         # awaited before offsets are added: the broker refuses records of a transaction whose
         # offsets are being added at that moment, and the client would wait and send them again
-        results = iter(await asyncio.gather(*(future for futures in sent for future in futures)))
-        ends: list[int | None] = []
-        for batch, futures, count in zip(batches, sent, counts, strict=True):
-            own = list(islice(results, len(futures)))
-            is_one_partition = batch.partition is not None and own
-            ends.append(own[-1].offset + count if is_one_partition else None)
-        return ends
+        await asyncio.gather(
+            *spread, *(future for futures, _ in sent.values() for future in futures)
+        )
+        ends = {log: futures[-1].result().offset + count for log, (futures, count) in sent.items()}
+        return [
+            ends[batch.topic, batch.partition]
+            if batch.partition is not None and batch.records
+            else None
+            for batch in batches
+        ]
+
+    async def _send_log(
+        self, topic: str, partition: int, records: Iterable[_Record]
+    ) -> tuple[list[asyncio.Future[RecordMetadata]], int]:
+        """Hand records to the client; give their acknowledgements, and the count of the last."""
+        producer = self._started
+        futures: list[asyncio.Future[RecordMetadata]] = []
+        builder, count = producer.create_batch(), 0
+        for key, value, headers, timestamp_ms in records:
+            appended = builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
+            if appended is None:  # full: begin the next one with this record
+                futures.append(await producer.send_batch(builder, topic, partition=partition))
+                builder, count = producer.create_batch(), 0
+                builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
+            count += 1
+        builder.close()
+        futures.append(await producer.send_batch(builder, topic, partition=partition))
+        return futures, count
 
 
 class TransactionalSink(_ProducerSink):

@@ -440,7 +440,7 @@ def test_what_the_log_holds_is_what_was_remembered() -> None:
 
     assert logged is not None
     assert decision is not None
-    assert logged.remembered == decision.remembered()
+    assert logged.remembered == decision.remembered(0)
     assert (logged.table_offset, logged.is_exploration) == (17, body["is_exploration"])
     other = a_state()
     other.admit(logged.remembered, is_exploration=logged.is_exploration)
