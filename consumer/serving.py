@@ -278,10 +278,13 @@ class PartitionServing:
         for (regime, arm, mode), count in kinds.items():
             metrics.signals(str(regime)).inc(count)
             metrics.decisions(str(arm), str(regime), str(mode)).inc(count)
+        dwelt: dict[str, list[float]] = {}
         for d in decided:
             if d.held is not None and d.held.regime is not d.regime.regime:
                 lasted_s = max(0, d.signal.ts - d.held.since_ms) / 1000
-                metrics.regime_dwell_seconds(str(d.held.regime)).observe(lasted_s)
+                dwelt.setdefault(str(d.held.regime), []).append(lasted_s)
+        for name, lasted in dwelt.items():
+            metrics.regime_dwell_seconds(name).observe_all(lasted)
         metrics.decision_seconds.observe_all([took_s] * len(decided))
         metrics.end_to_end_seconds.observe_all(
             [max(0.0, (now_ms - d.signal.ts) / 1000) for d in decided]

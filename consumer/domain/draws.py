@@ -1,7 +1,10 @@
 """Random draws that anybody can make again."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import cache
+from itertools import count
+from struct import Struct
 from typing import Protocol
 
 
@@ -30,20 +33,22 @@ class KeyedDraws:
     Source: BLAKE2b as a keyed hash (RFC 7693, section 2.9); 53 bits a number, as random.random().
     """
 
-    __slots__ = ("_block", "_block_number", "_draw_id", "_seed")
+    __slots__ = ("_numbers",)
 
     def __init__(self, seed: int, draw_id: str) -> None:
-        self._seed = seed
-        self._draw_id = draw_id.encode()
-        self._block = b""
-        self._block_number = 0
+        self._numbers = _numbers(_keyed(seed), draw_id.encode())
 
     def random(self) -> float:
         """Give the next number, uniform in [0, 1)."""
-        if not self._block:
-            keyed = _keyed(self._seed).copy()
-            keyed.update(self._block_number.to_bytes(4, "little") + self._draw_id)
-            self._block = keyed.digest()
-            self._block_number += 1
-        number, self._block = self._block[:8], self._block[8:]
-        return (int.from_bytes(number, "little") >> 11) * 2.0**-53
+        return next(self._numbers)
+
+
+_EIGHT = Struct("<8Q").unpack
+
+
+def _numbers(keyed: "hashlib.blake2b", draw_id: bytes) -> Iterator[float]:
+    for block in count():
+        hashed = keyed.copy()
+        hashed.update(block.to_bytes(4, "little") + draw_id)
+        for number in _EIGHT(hashed.digest()):
+            yield (number >> 11) * 2.0**-53
