@@ -206,6 +206,9 @@ class Assignment:
         for partition, work in zip(busy, works, strict=True):
             partition.committed(ends[position : position + len(work.batches)])
             position += len(work.batches)
+        # the view writes what is committed, between two steps: where there always is a next one, it
+        # would never come to it
+        await asyncio.sleep(0)
         if self.last_commit_s > SLOW_COMMIT_S:
             await self._recycle()
 
