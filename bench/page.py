@@ -41,8 +41,8 @@ round, are what to compare.
 
 The broker runs with all of Java's compilers, as in production, and is warmed up by runs that do not
 count, until it takes no less CPU for the same traffic; the one of demo and tests starts faster and stays
-slower. Each decision was read back and checked
-against its signal by code that shares nothing with the worker.
+slower. Each decision was read back and checked against its signal by code that shares nothing with the
+worker.
 """
 
 _NOT_MEASURED = """\
