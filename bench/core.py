@@ -1,4 +1,4 @@
-"""What the core costs without Kafka and Redis: a decision, a closed trade, a candle.
+"""What the core costs without Kafka and Redis: a decision, a closed trade, a candle, in the first hour and after years.
 
     make bench ARGS="--core"
 
@@ -14,11 +14,12 @@ from typing import NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from bench.traffic import make_backlog, symbol
+from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
 from consumer.learn import follow, learn
 from consumer.pipeline import Pipeline, decoded_candle, decoded_signal, decoded_trade
 from consumer.settings import Settings
-from schemas import Candle, Signal
+from schemas import Candle, Signal, TradeClosed
 
 _ROUNDS = 9
 _SIGNALS = 6_000
@@ -26,6 +27,8 @@ _WARM = 1_000
 _SYMBOLS = 200
 _FOLLOWED = 5
 """Signals that are followed at a time, of each symbol."""
+_REMEMBERED = 100_000
+"""Decisions and trades of an old state: as many as by default may be."""
 _MINUTES = 10
 _TS = "2026-03-01T12:00:00.000Z"
 _START_MS = 1_772_366_400_000
@@ -104,6 +107,43 @@ def _trade_us(settings: Settings, records: Sequence[ConsumerRecord]) -> float:
     return _each_us(run)
 
 
+def _pair_us(state: PartitionState, settings: Settings, messages: Sequence[Signal]) -> float:
+    """Measure decisions with a closed trade each, going on from a state."""
+    decider, position = settings.decider, state.position.trades
+
+    def run(start: int, end: int) -> None:
+        for number, signal in enumerate(messages[start:end], start):
+            _decide_and_learn(decider, state, signal, position + number)
+
+    return _each_us(run)
+
+
+def _decide_and_learn(decider: Decider, state: PartitionState, signal: Signal, offset: int) -> None:
+    named = signal.model_copy(update={"signal_id": f"pair-{offset}"})
+    decision = decider.decide(named, state, now_ms=_START_MS, degraded=False)
+    if decision is None:
+        raise RuntimeError("a signal is told to be a repeat")
+    trade = TradeClosed(
+        schema_version=1,
+        trade_id=f"pair-{offset}",
+        symbol=signal.symbol,
+        side=signal.side,
+        closed_at=_START_MS,
+        decision_id=decision.decision_id,
+        entry_price=signal.market.current_price,
+        exit_price=signal.market.current_price,
+    )
+    learn(state, trade, offset=offset, timestamp_ms=_START_MS)
+
+
+def _old_state(settings: Settings, messages: Sequence[Signal]) -> PartitionState:
+    """Give a state that remembers as much as it may: whatever comes lets something go."""
+    state = PartitionState(settings.fold)
+    for offset in range(_REMEMBERED):
+        _decide_and_learn(settings.decider, state, messages[offset % len(messages)], offset)
+    return state
+
+
 def _candles(messages: Sequence[Signal]) -> Iterator[ConsumerRecord]:
     """Make quiet minutes of each symbol that is followed: no ladder ends, all stay open."""
     prices = {signal.symbol: signal.market for signal in messages}
@@ -153,10 +193,17 @@ def measure_core() -> list[Cost]:
     followed = settings.model_copy(update={"kafka_candles_topic": "candles"})
     signals, trades = _signals_and_trades()
     messages = _decoded(signals)
+    old_settings = settings.model_copy(update={"meta_strategy_dedupe_window": _REMEMBERED})
+    old = _old_state(old_settings, messages)
     measures: dict[str, tuple[Callable[[], float], float | None]] = {
         "a decision, of a message that was read": (lambda: _decision_us(settings, messages), 20.0),
         "a decision, from message to message": (lambda: _step_us(settings, signals), None),
         "a closed trade, from its message": (lambda: _trade_us(settings, trades), None),
+        "both, nothing remembered yet": (
+            lambda: _pair_us(PartitionState(settings.fold), settings, messages),
+            None,
+        ),
+        "both, and the oldest of each forgotten": (lambda: _pair_us(old, settings, messages), None),
         # 2 % of a core for 200 candles a minute
         f"a candle, from its message, {_FOLLOWED} signals followed": (
             lambda: _candle_us(followed, messages),

@@ -8,7 +8,7 @@ An outcome counts once all ladders of its signal have ended: stops come before t
 each as it ends would rank wide ladders last until the market is old.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -167,8 +167,8 @@ class Following:
         ttl_ms: int,
         calibrations: dict[str, Calibration],
     ) -> None:
-        self.followed: dict[str, Followed] = {}
-        """The order is part of the state: oldest first."""
+        self.followed: OrderedDict[str, Followed] = OrderedDict()
+        """The order is part of the state: oldest first. See `Remembered`."""
         self.series: dict[Series, LastCandle] = {}
         self.changes = FollowingChanges()
         self.counts: Counter[str] = Counter()

@@ -1,5 +1,6 @@
 """The state of one partition: the fold of its decisions and of its closed trades."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -160,8 +161,8 @@ class PartitionState:
         """What other partitions have learned: no part of the fold, decisions name it."""
         self.markets: dict[MarketKey, Held] = {}
         """What decisions tell of each market."""
-        # the order of these is part of the state: oldest first, and what leaves first
-        self.trades: dict[str, dict[str, FoldedTrade]] = {}
+        # the order is part of the state: oldest first, and what leaves first; see `Remembered`
+        self.trades: dict[str, OrderedDict[str, FoldedTrade]] = {}
         self.calibrations: dict[str, Calibration] = {}
         """By account; of those whose trades had paths, or were followed."""
         self.following: Following | None = None
@@ -242,7 +243,8 @@ class PartitionState:
             BadMessageError: `unknown_decision`, `unknown_trade` or `invalid_message`.
         """
         account = trade.account or DEFAULT_ACCOUNT
-        known = self.trades.get(account, {}).get(trade.trade_id)
+        counted = self.trades.get(account)
+        known = None if counted is None else counted.get(trade.trade_id)
         revision = trade.revision or 0
         if known is not None:
             if revision <= known.revision:
@@ -344,12 +346,14 @@ class PartitionState:
         return gap if self.settings.reward_unit == "atr" else gap * folded.atr_mult_sl
 
     def _count_trade(self, folded: FoldedTrade) -> None:
-        counted = self.trades.setdefault(folded.account, {})
+        counted = self.trades.get(folded.account)
+        if counted is None:
+            counted = self.trades[folded.account] = OrderedDict()
         counted[folded.trade_id] = folded
         self._compare(folded)
         self._touched_trades.add((folded.account, folded.trade_id))
         while len(counted) > self.settings.dedupe_window:
-            oldest = counted.pop(next(iter(counted)))
+            _, oldest = counted.popitem(last=False)
             self.calibration(folded.account).drop(oldest.sequence)
             self._touched_trades.add((folded.account, oldest.trade_id))
 
@@ -470,7 +474,7 @@ class PartitionState:
         self.decisions.restore(stored.open, stored.closed, stored.decision_ids)
         self.markets = dict(stored.markets)
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
-            self.trades.setdefault(trade.account, {})[trade.trade_id] = trade
+            self.trades.setdefault(trade.account, OrderedDict())[trade.trade_id] = trade
             self._compare(trade)
         if self.following is not None:
             self.following.restore(stored.followed, stored.series)

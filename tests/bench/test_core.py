@@ -7,14 +7,15 @@ from bench.core import Cost, measure_core
 
 
 def test_every_cost_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_ROUNDS": 2, "_SIGNALS": 1_500, "_WARM": 500, "_MINUTES": 2}.items():
+    sizes = {"_ROUNDS": 2, "_SIGNALS": 1_500, "_WARM": 500, "_MINUTES": 2, "_REMEMBERED": 1_000}
+    for name, value in sizes.items():
         monkeypatch.setattr(core, name, value)
 
     found = measure_core()
 
-    assert [len(cost.rounds) for cost in found] == [2] * 4
+    assert [len(cost.rounds) for cost in found] == [2] * 6
     assert all(each > 0.0 for cost in found for each in cost.rounds)
-    assert [cost.limit for cost in found] == [20.0, None, None, pytest.approx(6_000.0)]
+    assert [cost.limit for cost in found] == [20.0, *[None] * 4, pytest.approx(6_000.0)]
 
 
 @pytest.mark.parametrize(("limit", "verdict"), [(None, ""), (5.0, "yes"), (2.0, "NO")])
