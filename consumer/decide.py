@@ -12,6 +12,7 @@ from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
 from consumer.domain.policies.base import NO_PARENTS, Choice
+from consumer.domain.quick import quick
 from consumer.domain.regime import Held, RegimeDetector, RegimeResult
 from consumer.domain.selector import Selector
 from consumer.domain.tpsl import Levels, levels
@@ -67,26 +68,30 @@ class Decision(NamedTuple):
 
     def remembered(self, number: int) -> OpenDecision:
         """Give what a reward will have to know of it, with its number in the partition."""
-        return OpenDecision(
-            self.decision_id,
-            self.account,
-            intern(self.signal.symbol),  # many are remembered, of few symbols
-            self.signal.side,
-            self.regime.regime,
-            None,
-            self.choice.arm,
-            self.signal.market.atr,
-            self.profile.r_sl,
-            self.ts_ms,
-            self.features,
-            number,
+        return quick(
+            OpenDecision,
+            (
+                self.decision_id,
+                self.account,
+                intern(self.signal.symbol),  # many are remembered, of few symbols
+                self.signal.side,
+                self.regime.regime,
+                None,
+                self.choice.arm,
+                self.signal.market.atr,
+                self.profile.r_sl,
+                self.ts_ms,
+                self.features,
+                number,
+                0,
+            ),
         )
 
     @property
     def entry(self) -> Entry:
         """What it is followed by."""
         signal = self.signal
-        return Entry(signal.market.current_price, signal.ts, signal.timeframe)
+        return quick(Entry, (signal.market.current_price, signal.ts, signal.timeframe))
 
     @property
     def is_exploration(self) -> bool:
@@ -170,7 +175,7 @@ class Decider:
         market = signal.market
         held = state.markets.get((account, signal.symbol, signal.timeframe))
         regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
-        context = ContextKey(account, signal.symbol, regime.regime)
+        context = quick(ContextKey, (account, signal.symbol, regime.regime, None))
         features = features_of(signal) if self._measures else NO_FEATURES
         parents = NO_PARENTS
         if self._leans_on_parents:
@@ -188,19 +193,22 @@ class Decider:
             features=features,
         )
         profile = self.selector.profiles[choice.arm]
-        return Decision(
-            decision_id,
-            account,
-            signal,
-            regime,
-            choice,
-            profile,
-            levels(profile, signal.side, market.current_price, market.atr),
-            now_ms,
-            state.position.trades,
-            None if state.following is None else state.position.candles,
-            state.elsewhere.number,
-            degraded,
-            held,
-            features,
+        return quick(
+            Decision,
+            (
+                decision_id,
+                account,
+                signal,
+                regime,
+                choice,
+                profile,
+                levels(profile, signal.side, market.current_price, market.atr),
+                now_ms,
+                state.position.trades,
+                None if state.following is None else state.position.candles,
+                state.elsewhere.number,
+                degraded,
+                held,
+                features,
+            ),
         )

@@ -2,6 +2,7 @@
 
 from consumer.domain.following import CandleOutcome
 from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.domain.quick import quick
 from consumer.errors import BadMessageError
 from schemas import Candle, TradeClosed
 
@@ -29,7 +30,7 @@ def learn(
         except BadMessageError as error:
             result = error.with_traceback(None)
     decisions, _, candles = state.position
-    state.position = Position(decisions, offset + 1, candles)
+    state.position = quick(Position, (decisions, offset + 1, candles))
     return result
 
 

@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from consumer.decide import Decision
-from consumer.domain.features import Features, known
+from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.errors import BadMessageError
@@ -335,10 +335,6 @@ class _Logged(Message):
             return None
         return Entry(price, self.signal_ts, self.timeframe)
 
-    @property
-    def measured(self) -> Features:
-        return known(self.features)
-
 
 class LoggedDecision(NamedTuple):
     """A decision as it stands in the log."""
@@ -357,9 +353,11 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
     if value is not None and len(value) > _MAX_DECISION_BYTES:
         return None
     try:
-        logged = _Logged.model_validate(orjson.loads(value or b""))
-    except (orjson.JSONDecodeError, ValidationError, RecursionError):
+        # from the bytes: most of what a decision says is not needed, and no object is made of it
+        logged = cast(_Logged, _Logged.__pydantic_validator__.validate_json(value or b""))
+    except ValidationError:
         return None
+    tpsl, source = logged.tpsl, logged.source
     remembered = OpenDecision(
         logged.decision_id,
         logged.account,
@@ -368,12 +366,11 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         logged.regime,
         logged.variant,
         logged.strategy,
-        logged.tpsl.atr,
-        logged.tpsl.atr_mult_sl,
+        tpsl.atr,
+        tpsl.atr_mult_sl,
         timestamp_ms,
-        logged.measured,
+        known(logged.features),
     )
-    source = logged.source
     return LoggedDecision(
         remembered,
         logged.table_offset,

@@ -154,14 +154,16 @@ class ArmTable:
             self.changes.parents.update((parent, name) for name in rewards)
 
     def _put(self, context: ContextKey, strategy: str, arms: Arms) -> None:
-        arm, *of_parents = arms
+        arm, of_all, of_regime = arms
+        widest, regime = context.parents
+        parents, changed = self.parents, self.changes
         # a new row each time: what a policy worked out from a row holds as long as the row does
-        self.rows[context] = {**self.row(context), strategy: arm}
-        self.changes.arms.add((context, strategy))
+        self.rows[context] = {**self.rows.get(context, NO_ROW), strategy: arm}
+        parents[widest] = {**parents.get(widest, NO_ROW), strategy: of_all}
+        parents[regime] = {**parents.get(regime, NO_ROW), strategy: of_regime}
+        changed.arms.add((context, strategy))
+        changed.parents.update(((widest, strategy), (regime, strategy)))
         self.learned.add(context.account)
-        for key, stats in zip(context.parents, of_parents, strict=True):
-            self.parents[key] = {**self.parents.get(key, NO_ROW), strategy: stats}
-            self.changes.parents.add((key, strategy))
 
     # The view
 

@@ -1,5 +1,6 @@
 """Where rewards are kept apart, and where they come together."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas import MarketRegime
@@ -25,7 +26,11 @@ class ContextKey(NamedTuple):
     @property
     def parents(self) -> tuple[ParentKey, ParentKey]:
         """The rows that its rewards enter, too, the widest first."""
-        return (
-            ParentKey(self.account, None, self.variant),
-            ParentKey(self.account, self.regime, self.variant),
-        )
+        return _parents(self.account, self.regime, self.variant)
+
+
+@lru_cache(maxsize=1024)  # asked for with every reward, and they are few
+def _parents(
+    account: str, regime: MarketRegime, variant: str | None
+) -> tuple[ParentKey, ParentKey]:
+    return ParentKey(account, None, variant), ParentKey(account, regime, variant)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.features import NO_FEATURES, Features
+from consumer.domain.quick import quick
 from schemas import MarketRegime, Side
 
 
@@ -32,16 +33,16 @@ class OpenDecision(NamedTuple):
 
     def numbered(self, number: int) -> "OpenDecision":
         """Give the same decision with its number."""
-        return OpenDecision(*self[:-2], number)
+        return quick(OpenDecision, (*self[:-2], number, 0))
 
     def closed(self, number: int) -> "OpenDecision":
         """Give the same decision with the number of its first trade."""
-        return OpenDecision(*self[:-1], number)
+        return quick(OpenDecision, (*self[:-1], number))
 
     @property
     def context(self) -> ContextKey:
         """The row of the Q-table its rewards belong to."""
-        return ContextKey(self.account, self.symbol, self.regime, self.variant)
+        return quick(ContextKey, (self.account, self.symbol, self.regime, self.variant))
 
 
 class FoldedTrade(NamedTuple):

@@ -24,6 +24,7 @@ from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
 from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.domain.qtable import NO_REWARDS, ArmStats
+from consumer.domain.quick import quick
 from consumer.domain.regime import Held, noted
 from consumer.domain.remembered import Remembered, RememberedChanges
 from consumer.domain.reward import in_unit, realized_r
@@ -274,22 +275,25 @@ class PartitionState:
             ordinal, parent_ordinals = stats.count, (widest.count, regime.count)
             paper = self._fold_path(arm, trade, atr)
         self._count_trade(
-            FoldedTrade(
-                account,
-                trade.trade_id,
-                arm.context.symbol,
-                arm.context.regime,
-                arm.context.variant,
-                arm.strategy,
-                reward,
-                ordinal,
-                revision,
-                atr,
-                arm.atr_mult_sl,
-                self.totals.next_sequence(),
-                parent_ordinals,
-                paper.get(arm.strategy),
-                arm.features,
+            quick(
+                FoldedTrade,
+                (
+                    account,
+                    trade.trade_id,
+                    arm.context.symbol,
+                    arm.context.regime,
+                    arm.context.variant,
+                    arm.strategy,
+                    reward,
+                    ordinal,
+                    revision,
+                    atr,
+                    arm.atr_mult_sl,
+                    self.totals.next_sequence(),
+                    parent_ordinals,
+                    paper.get(arm.strategy),
+                    arm.features,
+                ),
             )
         )
         outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from consumer.domain.features import FeatureSums
+from consumer.domain.quick import quick
 
 
 class ArmStats(NamedTuple):
@@ -110,22 +111,25 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
         paper_count, paper, paper_squares, paper_loss_squares, recent_paper,
         feature_sums, paper_feature_sums,
     ) = stats  # fmt: skip
-    return ArmStats(
-        count + 1,
-        reward if count == 0 else (1.0 - alpha) * ema + alpha * reward,
-        wins + (reward > 0.0),
-        losses + (reward < 0.0),
-        total + reward,
-        squares + reward * reward,
-        loss_squares + loss_square(reward),
-        decay * recent + reward,
-        paper_count,
-        paper,
-        paper_squares,
-        paper_loss_squares,
-        recent_paper,
-        feature_sums,
-        paper_feature_sums,
+    return quick(
+        ArmStats,
+        (
+            count + 1,
+            reward if count == 0 else (1.0 - alpha) * ema + alpha * reward,
+            wins + (reward > 0.0),
+            losses + (reward < 0.0),
+            total + reward,
+            squares + reward * reward,
+            loss_squares + loss_square(reward),
+            decay * recent + reward,
+            paper_count,
+            paper,
+            paper_squares,
+            paper_loss_squares,
+            recent_paper,
+            feature_sums,
+            paper_feature_sums,
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.policies.base import NO_PARENTS, Choice, Policy, Situation
 from consumer.domain.policies.epsilon_greedy import arm_confidence
 from consumer.domain.qtable import NO_REWARDS, Row
+from consumer.domain.quick import quick
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.strategies import CandidateRule, candidates
 from consumer.domain.tpsl import has_valid_levels
@@ -108,7 +109,10 @@ class Selector:
             cost_atr = (self._cost_bps + (spread_bps or 0.0)) / 10_000 * entry / atr
             arms = self._worth_their_costs(arms, cost_atr)
         return self.policy.choose(
-            Situation(regime.regime, regime.confidence, row, arms, parents, trusts_paper, features),
+            quick(
+                Situation,
+                (regime.regime, regime.confidence, row, arms, parents, trusts_paper, features),
+            ),
             draws,
         )
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from consumer.domain.quick import quick
 from schemas import Side, StrategyProfile
 
 
@@ -24,11 +25,14 @@ def levels(profile: StrategyProfile, side: Side, entry: float, atr: float) -> Le
         atr: Average true range [quote].
     """
     step = atr if side is Side.LONG else -atr
-    return Levels(
-        entry - step * profile.r_sl,
-        entry + step * profile.r_tp1,
-        entry + step * profile.r_tp2,
-        entry + step * profile.r_tp3,
+    return quick(
+        Levels,
+        (
+            entry - step * profile.r_sl,
+            entry + step * profile.r_tp1,
+            entry + step * profile.r_tp2,
+            entry + step * profile.r_tp3,
+        ),
     )
 
 

@@ -1,0 +1,57 @@
+"""What is made without its constructor is what the constructor would have made."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import ConfigDict, TypeAdapter
+
+from consumer.decide import Decision
+from consumer.domain.context import ContextKey
+from consumer.domain.open_decision import OpenDecision
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.policies.base import Choice, Situation
+from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.tpsl import Levels
+from consumer.learn import learn
+from consumer.settings import load
+from schemas import Signal, TradeClosed
+from tests.support.builders import START_MS, make_signal, make_trade
+
+_STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
+
+
+def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
+    situations: list[Situation] = []
+    choose = EpsilonGreedy.choose
+
+    def noted(policy: EpsilonGreedy, situation: Situation, draws: Any) -> Choice:
+        situations.append(situation)
+        return choose(policy, situation, draws)
+
+    monkeypatch.setattr(EpsilonGreedy, "choose", noted)
+    settings = load()
+    state = PartitionState(settings.fold)
+    signal = Signal.model_validate(make_signal())
+    decision = settings.decider.decide(signal, state, now_ms=START_MS, degraded=False)
+    assert decision is not None
+    remembered = decision.remembered(7)
+    yield from (decision, decision.levels, decision.entry, decision.context, remembered)
+    yield from (remembered.numbered(8), remembered.closed(9), remembered.context)
+    yield from situations
+    trade = TradeClosed.model_validate(make_trade(decision_id=decision.decision_id))
+    result = learn(state, trade, offset=0, timestamp_ms=START_MS)
+    assert isinstance(result, tuple)
+    yield from (result, result.stats, state.position)
+    yield from (one for group in state.trades.values() for one in group.values())
+    yield from state.decisions.closed.values()
+
+
+def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(_everything(monkeypatch))
+
+    for value in found:
+        assert len(value) == len(type(value)._fields)  # type: ignore[attr-defined]
+        for field, kind in zip(value, type(value).__annotations__.values(), strict=True):
+            TypeAdapter(tuple[kind], config=_STRICT).validate_python((field,))  # type: ignore[valid-type]
+    assert {Decision, OpenDecision, ContextKey, Levels, Situation} <= set(map(type, found))
