@@ -19,7 +19,6 @@ from consumer.pipeline import Pipeline
 from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings, unknown_variables
-from consumer.store.client import BULK_TIMEOUT_S, connect
 from consumer.store.eviction import eviction_problem
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
@@ -36,6 +35,7 @@ from consumer.telemetry.findings import Findings
 from consumer.telemetry.health import Health
 from consumer.telemetry.http import Server
 from consumer.telemetry.metrics import Metrics
+from consumer.view import make_view
 from consumer.watchdog import LIMIT_S, Progress, Watchdog
 
 _HEARTBEAT_S = 1.0
@@ -61,24 +61,6 @@ class SystemClock:
     def monotonic(self) -> float:
         """Give a time that never goes back [s]."""
         return time.monotonic()
-
-
-def make_view(
-    settings: Settings, partitions: int, observe: Callable[[float], None] = lambda _: None
-) -> RedisView:
-    """Make the view of the settings' Redis; nothing is sent yet."""
-    url, cluster = settings.redis_url.get_secret_value(), settings.redis_cluster
-    return RedisView(
-        connect(url, cluster=cluster),
-        connect(url, cluster=cluster, timeout_s=BULK_TIMEOUT_S),
-        prefix=settings.meta_strategy_key_prefix,
-        meta=Meta(
-            settings.fold,
-            partitions,
-            settings.topics,
-        ),
-        observe=observe,
-    )
 
 
 class Worker:

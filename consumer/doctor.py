@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Literal, NamedTuple, cast
 
-from consumer.app import make_view
 from consumer.errors import RefusedError, TransientError
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, REDIS_ERRORS, RedisClient, connect
@@ -11,6 +10,7 @@ from consumer.store.eviction import eviction_problem
 from consumer.store.keys import PartitionKeys
 from consumer.stream.clients import admin_client
 from consumer.stream.topics import check_topics, topic_configs
+from consumer.view import make_view
 
 
 class Finding(NamedTuple):

@@ -1,8 +1,8 @@
 """A partition's state recomputed from its logs: at an opening, after a loss, on demand."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -16,6 +16,9 @@ from consumer.learn import follow, learn
 from consumer.pipeline import decoded_candle, decoded_trade
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.wire import LoggedDecision, decode_logged_decision, decode_signal
+from schemas import Candle, TradeClosed
+
+_PROGRESS_EVERY = 1_000
 
 
 class Logs(NamedTuple):
@@ -98,37 +101,78 @@ class CatchUp:
     """Input behind the group's offset that goes to the dead letters."""
 
 
-class Merged(NamedTuple):
-    """A record of one of a partition's logs, in the order in which all were folded live."""
+class MergedDecision(NamedTuple):
+    """A record of the decisions' log."""
 
     record: ConsumerRecord
-    log: Literal["decision", "trade", "candle"]
-    decision: LoggedDecision | None = None
-    """None for input, and for a foreign record among the decisions."""
+    decision: LoggedDecision | None
+    """None for a foreign record."""
+
+
+class MergedTrade(NamedTuple):
+    """A record of the closed trades' log."""
+
+    record: ConsumerRecord
+    trade: TradeClosed | BadMessageError
+
+
+class MergedCandle(NamedTuple):
+    """A record of the candles' log."""
+
+    record: ConsumerRecord
+    candle: Candle | BadMessageError
+
+
+Merged = MergedDecision | MergedTrade | MergedCandle
+"""A record of one of a partition's logs, in the order in which all were folded live."""
+
+
+def _decision(record: ConsumerRecord) -> MergedDecision:
+    return MergedDecision(record, decode_logged_decision(record.value, record.timestamp))
+
+
+def _trade(record: ConsumerRecord) -> MergedTrade:
+    return MergedTrade(record, decoded_trade(record))
+
+
+def _candle(record: ConsumerRecord) -> MergedCandle:
+    return MergedCandle(record, decoded_candle(record))
 
 
 class _Input:
     """The records of an input log, given out as far as is asked."""
 
     def __init__(
-        self, records: AsyncIterator[ConsumerRecord], log: Literal["trade", "candle"]
+        self,
+        batches: AsyncIterator[Sequence[ConsumerRecord]],
+        read: Callable[[ConsumerRecord], MergedTrade | MergedCandle],
     ) -> None:
-        self._records = records
-        self._log: Literal["trade", "candle"] = log
-        self._next: ConsumerRecord | None = None
-        self._is_begun = False
+        self._batches = batches
+        self._read = read
+        self._batch: Sequence[MergedTrade | MergedCandle] = ()
+        self._at = 0
+        self._is_done = False
 
-    async def below(self, offset: int) -> AsyncIterator[Merged]:
-        """Give the next records, up to an offset and without it."""
-        if not self._is_begun:
-            self._is_begun = True
-            self._next = await anext(self._records, None)
-        while self._next is not None and self._next.offset < offset:
-            yield Merged(self._next, self._log)
-            self._next = await anext(self._records, None)
+    def is_at(self, offset: int) -> bool:
+        """Whether all records below an offset were given out, as far as can be told at once."""
+        if self._at < len(self._batch):
+            return bool(self._batch[self._at].record.offset >= offset)
+        return self._is_done
+
+    async def some_below(self, offset: int) -> Sequence[Merged]:
+        """Give some of the next records below an offset, until `is_at` says that these were all."""
+        if self._at == len(self._batch):
+            records = await anext(self._batches, None)
+            self._is_done = records is None
+            # all at once: the code of a stage stays in the processor's caches
+            self._batch, self._at = [self._read(record) for record in records or ()], 0
+        begin = self._at
+        while self._at < len(self._batch) and self._batch[self._at].record.offset < offset:
+            self._at += 1
+        return self._batch[begin : self._at]
 
 
-async def _nothing() -> AsyncIterator[ConsumerRecord]:
+async def _nothing() -> AsyncIterator[Sequence[ConsumerRecord]]:
     return
     yield
 
@@ -152,25 +196,27 @@ async def merged(
     Raises:
         TransientError: Kafka did not answer.
     """
-    trades = _Input(reader.read(logs.trades, start.trades, end.trades), "trade")
+    trades = _Input(reader.batches(logs.trades, start.trades, end.trades), _trade)
     candles = _Input(
         _nothing()
         if logs.candles is None
-        else reader.read(logs.candles, start.candles, end.candles),
-        "candle",
+        else reader.batches(logs.candles, start.candles, end.candles),
+        _candle,
     )
-    async for record in reader.read(logs.decisions, start.decisions, end.decisions):
-        decision = decode_logged_decision(record.value, record.timestamp)
-        if decision is not None:
-            async for one in trades.below(decision.table_offset):
+    async for records in reader.batches(logs.decisions, start.decisions, end.decisions):
+        for found in [_decision(record) for record in records]:
+            if (decision := found.decision) is not None:
+                while not trades.is_at(decision.table_offset):
+                    for one in await trades.some_below(decision.table_offset):
+                        yield one
+                while not candles.is_at(decision.candles_offset or 0):
+                    for one in await candles.some_below(decision.candles_offset or 0):
+                        yield one
+            yield found
+    for rest, offset in ((trades, upto.trades), (candles, upto.candles)):
+        while not rest.is_at(offset):
+            for one in await rest.some_below(offset):
                 yield one
-            async for one in candles.below(decision.candles_offset or 0):
-                yield one
-        yield Merged(record, "decision", decision)
-    async for one in trades.below(upto.trades):
-        yield one
-    async for one in candles.below(upto.candles):
-        yield one
 
 
 async def catch_up(
@@ -226,24 +272,22 @@ async def catch_up(
             found.skipped[log.topic] = begin - position
     state.position = start
     upto = last if upto is None else Position(*map(min, upto, last))
-    seen = Position(*map(max, upto, start))
-    async for record, log_name, decision in merged(reader, logs, start=start, end=last, upto=upto):
+    _, seen_trades, seen_candles = map(max, upto, start)
+    folded = 0
+    async for one in merged(reader, logs, start=start, end=last, upto=upto):
+        record = one.record
         refused: FoldResult | CandleOutcome | BadMessageError | None = None
-        if log_name == "trade":
-            refused = learn(
-                state, decoded_trade(record), offset=record.offset, timestamp_ms=record.timestamp
-            )
-            found.trades += 1
-        elif log_name == "candle":
-            refused = follow(state, decoded_candle(record), offset=record.offset)
-            found.candles += 1
-        elif decision is not None:
+        worked_off = 0
+        if isinstance(one, MergedTrade):
+            refused = learn(state, one.trade, offset=record.offset, timestamp_ms=record.timestamp)
+            found.trades, worked_off = found.trades + 1, upto.trades
+        elif isinstance(one, MergedCandle):
+            refused = follow(state, one.candle, offset=record.offset)
+            found.candles, worked_off = found.candles + 1, upto.candles
+        elif (decision := one.decision) is not None:
             # a decision may have seen an offset that holds no record
-            seen = Position(
-                seen.decisions,
-                max(seen.trades, min(decision.table_offset, last.trades)),
-                max(seen.candles, min(decision.candles_offset or 0, last.candles)),
-            )
+            seen_trades = max(seen_trades, min(decision.table_offset, last.trades))
+            seen_candles = max(seen_candles, min(decision.candles_offset or 0, last.candles))
             state.admit(
                 decision.remembered,
                 is_exploration=decision.is_exploration,
@@ -254,15 +298,16 @@ async def catch_up(
             found.decisions += 1
         else:
             continue
-        if isinstance(refused, BadMessageError) and not is_atomic:
-            worked_off = upto.trades if log_name == "trade" else upto.candles
-            if record.offset >= worked_off:
-                found.refused.append((record, refused))
-        on_progress(1)
+        if isinstance(refused, BadMessageError) and not is_atomic and record.offset >= worked_off:
+            found.refused.append((record, refused))
+        folded += 1
+        if folded % _PROGRESS_EVERY == 0:
+            on_progress(_PROGRESS_EVERY)
+    on_progress(folded % _PROGRESS_EVERY)
     state.position = Position(
         last.decisions,
-        max(seen.trades, state.position.trades),
-        max(seen.candles, state.position.candles),
+        max(seen_trades, state.position.trades),
+        max(seen_candles, state.position.candles),
     )
     return found
 

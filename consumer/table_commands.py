@@ -4,23 +4,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aiokafka import TopicPartition
-
-from consumer.app import make_view
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.partition_state import PartitionState, StoredPartition
 from consumer.domain.summary import BestStrategy, entry
 from consumer.errors import RefusedError
-from consumer.ports import WriteAnswer
-from consumer.rebuild import bounds_of, catch_up, logs_of
+from consumer.rebuild import logs_of
+from consumer.refold import refold_all
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, connect
 from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import load_snapshot
 from consumer.store.table import TableReader
 from consumer.stream.groups import has_members
-from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.ownership import final_offsets
 from consumer.stream.topics import check_topics
+from consumer.view import make_view, rewrite
 
 
 @asynccontextmanager
@@ -93,7 +90,7 @@ async def import_table(settings: Settings, path: Path) -> int:
             number: _restored(settings, snapshot.get(number)) for number in snapshot.partitions
         }
         for number, state in states.items():
-            await _rewrite(view, number, state)
+            await rewrite(view, number, state)
     return len(states)
 
 
@@ -106,13 +103,6 @@ def _restored(settings: Settings, stored: StoredPartition | None) -> PartitionSt
 
 def _empty_state(settings: Settings) -> PartitionState:
     return PartitionState(settings.fold)
-
-
-async def _rewrite(view: RedisView, number: int, state: PartitionState) -> None:
-    state.touch_all()
-    answer = await view.rewrite(view.prepare(number, state, Position()))
-    if answer is not WriteAnswer.APPLIED:
-        raise RefusedError(f"partition {number}: somebody else is writing the table")
 
 
 async def rebuild_table(
@@ -132,42 +122,15 @@ async def rebuild_table(
     Raises:
         RefusedError: Workers are running.
     """
-    async with _view(settings) as (view, partitions), LogEnds(settings.connection) as ends:
-        await _refuse_while_served(settings)
-        parts = [logs_of(settings.topics, number) for number in range(partitions)]
-        worked_off = await final_offsets(
-            settings.connection,
-            settings.kafka_group_id,
-            [log for logs in parts for log in logs.all if log != logs.decisions],
-        )
-        lines = []
-        for number, logs in enumerate(parts):
-            state = _empty_state(settings)
-            async with LogReader(settings.connection, logs.all) as reader:
-                # the markers of what a worker committed may come after it has gone
-                await ends.settled(logs.decisions)
-                first, last = await bounds_of(ends, logs)
-                on_total(sum(last) - sum(first))
-                found = await catch_up(
-                    state,
-                    reader,
-                    logs,
-                    signals_log=TopicPartition(settings.kafka_signals_topic, number),
-                    upto=Position(
-                        *(
-                            end
-                            if log is None or (offset := worked_off.get(log)) is None
-                            else offset
-                            for log, end in zip(logs, last, strict=True)
-                        )
-                    ),
-                    ends=ends,
-                    on_progress=on_progress,
-                )
-            await _rewrite(view, number, state)
-            candles = "" if logs.candles is None else f", {found.candles} candles"
-            lines.append(
-                f"partition {number}: {found.decisions} decisions{candles} and {found.trades} closed "
-                f"trades folded, {sum(map(len, state.table.rows.values()))} entries"
-            )
-    return lines
+    partitions = await check_topics(settings.connection, settings.topics)
+    await _refuse_while_served(settings)
+    inputs = [
+        log
+        for number in range(partitions)
+        for log in logs_of(settings.topics, number).all
+        if log.topic != settings.kafka_decisions_topic
+    ]
+    worked_off = await final_offsets(settings.connection, settings.kafka_group_id, inputs)
+    return await refold_all(
+        settings, partitions, worked_off, on_total=on_total, on_progress=on_progress
+    )

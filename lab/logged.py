@@ -24,8 +24,14 @@ from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.regime import RegimeResult
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
-from consumer.pipeline import decoded_candle, decoded_trade
-from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
+from consumer.rebuild import (
+    MergedCandle,
+    MergedTrade,
+    bounds_of,
+    logs_of,
+    merged,
+    refuse_if_begun,
+)
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics
@@ -225,11 +231,12 @@ async def from_topics(
             first, last = await bounds_of(reader, logs)
             refuse_if_begun(logs, first)
             on_total(last.decisions)
-            async for record, log, _ in merged(reader, logs, start=Position(), end=last, upto=last):
-                if log == "trade":
-                    folder.learn(decoded_trade(record), record.offset, record.timestamp)
-                elif log == "candle":
-                    folder.follow(decoded_candle(record), record.offset)
+            async for one in merged(reader, logs, start=Position(), end=last, upto=last):
+                record = one.record
+                if isinstance(one, MergedTrade):
+                    folder.learn(one.trade, record.offset, record.timestamp)
+                elif isinstance(one, MergedCandle):
+                    folder.follow(one.candle, record.offset)
                 else:
                     on_progress(1)
                     folder.decide(_read(StrategyDecision, record.value), record.timestamp)

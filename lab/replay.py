@@ -13,9 +13,15 @@ from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Pos
 from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
-from consumer.pipeline import decoded_candle, decoded_trade
 from consumer.pool import POOL_PARTITION, PoolLog
-from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
+from consumer.rebuild import (
+    MergedCandle,
+    MergedTrade,
+    bounds_of,
+    logs_of,
+    merged,
+    refuse_if_begun,
+)
 from consumer.settings import Settings
 from consumer.store.meta import Meta
 from consumer.stream.log_reader import LogReader
@@ -172,18 +178,16 @@ async def _replay_partition(
         refuse_if_begun(logs, first)
         signals = _Log(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
         on_total(last.decisions)
-        async for record, log, decision in merged(
-            reader, logs, start=Position(), end=last, upto=Position()
-        ):
-            if log == "trade":
-                trade = decoded_trade(record)
-                learn(state, trade, offset=record.offset, timestamp_ms=record.timestamp)
+        async for one in merged(reader, logs, start=Position(), end=last, upto=Position()):
+            record = one.record
+            if isinstance(one, MergedTrade):
+                learn(state, one.trade, offset=record.offset, timestamp_ms=record.timestamp)
                 continue
-            if log == "candle":
-                follow(state, decoded_candle(record), offset=record.offset)
+            if isinstance(one, MergedCandle):
+                follow(state, one.candle, offset=record.offset)
                 continue
             on_progress(1)
-            if decision is None:
+            if (decision := one.decision) is None:
                 found.foreign += 1
                 continue
             state.position = Position(

@@ -4,7 +4,6 @@ import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -15,8 +14,7 @@ from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
 from consumer.migrate.old import OldPartition
 from consumer.migrate.plan import Migration
-from consumer.pipeline import decoded_candle, decoded_trade
-from consumer.rebuild import Merged, logs_of
+from consumer.rebuild import Merged, MergedCandle, MergedDecision, MergedTrade, logs_of
 from consumer.stream.dense_producer import DenseProducer, partition_of
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.wire import LoggedDecision, with_offsets
@@ -97,29 +95,29 @@ class Copy:
         for part in parts:
             self._on_total(part.end.decisions - part.start.decisions)
             self._on_total(sum(part.upto) - sum(part.start[1:]))
-        async for number, (record, log, decision) in by_time([p.merged() for p in parts]):
-            if log == "decision":
-                await self._decision(parts[number], record, decision)
+        async for number, one in by_time([p.merged() for p in parts]):
+            if isinstance(one, MergedDecision):
+                await self._decision(parts[number], one.record, one.decision)
             else:
-                await self._input(parts[number], record, log)
+                await self._input(parts[number], one)
             self._on_progress(1)
         await self._producer.flush()
 
-    async def _input(
-        self, part: OldPartition, record: ConsumerRecord, log: Literal["trade", "candle"]
-    ) -> None:
+    async def _input(self, part: OldPartition, one: MergedTrade | MergedCandle) -> None:
+        record = one.record
         place = TopicPartition(record.topic, record.partition)
-        is_late = record.offset >= (part.upto.trades if log == "trade" else part.upto.candles)
         part.next_offsets[place] = max(part.next_offsets[place], record.offset + 1)
         message: TradeClosed | Candle | BadMessageError
         result: FoldResult | CandleOutcome | BadMessageError
-        if log == "trade":
-            message = trade = decoded_trade(record)
-            result = learn(part.state, trade, offset=record.offset, timestamp_ms=record.timestamp)
+        if isinstance(one, MergedTrade):
+            message, upto = one.trade, part.upto.trades
+            result = learn(
+                part.state, one.trade, offset=record.offset, timestamp_ms=record.timestamp
+            )
         else:
-            message = candle = decoded_candle(record)
-            result = follow(part.state, candle, offset=record.offset)
-        if isinstance(result, BadMessageError) and is_late:
+            message, upto = one.candle, part.upto.candles
+            result = follow(part.state, one.candle, offset=record.offset)
+        if isinstance(result, BadMessageError) and record.offset >= upto:
             part.late.append(record)  # it has no dead letter yet
         elif isinstance(message, BadMessageError):
             self._counts.refused += 1
@@ -211,6 +209,13 @@ class Copy:
         self._counts.waiting[record.topic] += 1
 
 
+def _decided_ms(one: Merged) -> int | None:
+    """Give the time of a decision; None for anything else."""
+    if isinstance(one, MergedDecision) and one.decision is not None:
+        return int(one.record.timestamp)
+    return None
+
+
 async def by_time(
     streams: Sequence[AsyncIterator[Merged]],
 ) -> AsyncIterator[tuple[int, Merged]]:
@@ -222,11 +227,10 @@ async def by_time(
     heads: list[tuple[int, int, Merged]] = []
     for number, stream in enumerate(streams):
         if (head := await anext(stream, None)) is not None:
-            heads.append((head.record.timestamp if head.decision else 0, number, head))
+            heads.append((_decided_ms(head) or 0, number, head))
     heapq.heapify(heads)
     while heads:
         at, number, head = heapq.heappop(heads)
         yield number, head
         if (following := await anext(streams[number], None)) is not None:
-            at = following.record.timestamp if following.decision else at
-            heapq.heappush(heads, (at, number, following))
+            heapq.heappush(heads, (_decided_ms(following) or at, number, following))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
-from consumer.app import make_view
 from consumer.errors import RefusedError
 from consumer.settings import Settings
 from consumer.stream.clients import admin_client
 from consumer.stream.groups import has_members
 from consumer.stream.topics import log_bounds, partition_counts
+from consumer.view import make_view
 
 
 def moved(settings: Settings, suffix: str) -> Settings:

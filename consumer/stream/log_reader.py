@@ -14,7 +14,9 @@ from consumer.stream.clients import KAFKA_ERRORS, stop_within
 _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""
 _POLL_MS = 200
-_FETCH_BYTES = 8 << 20  # a long log comes in few answers
+_FETCH_BYTES = 1 << 20
+_FETCH_WAIT_MS = 10
+"""What is asked for is there: a broker that waits for more to come, of any log, holds the others up."""
 _MAX_RECORDS = 1_000  # some ten milliseconds of work between two turns of the loop
 _LOOK_S = 0.05
 _OPEN_TRANSACTION_S = 45.0
@@ -68,6 +70,7 @@ class LogReader:
                 auto_offset_reset="earliest",
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 fetch_max_bytes=4 * _FETCH_BYTES,
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
             )
             consumer.assign(list(self._partitions))
             try:
@@ -78,6 +81,7 @@ class LogReader:
                 if isinstance(error, KAFKA_ERRORS):
                     raise TransientError(f"Kafka: {error or type(error).__name__}") from error
                 raise
+            consumer.pause(*self._partitions)  # the client reads ahead: only what is asked for
             self._consumer = consumer
             return consumer
 
@@ -122,7 +126,15 @@ class LogReader:
     async def read(
         self, partition: TopicPartition, start: int, end: int
     ) -> AsyncIterator[ConsumerRecord]:
-        """Give the committed records with offsets in [start, end), in order.
+        """Give the committed records with offsets in [start, end), in order; see `batches`."""
+        async for records in self.batches(partition, start, end):
+            for record in records:
+                yield record
+
+    async def batches(
+        self, partition: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[Sequence[ConsumerRecord]]:
+        """Give the committed records with offsets in [start, end), in order, some at a time.
 
         Raises:
             TransientError: Kafka did not send them in time.
@@ -132,6 +144,7 @@ class LogReader:
         consumer = await self._connected()
         try:
             consumer.seek(partition, start)
+            consumer.resume(partition)
             while await consumer.position(partition) < end:
                 async with asyncio.timeout(_SILENCE_TIMEOUT_S):
                     before = await consumer.position(partition)
@@ -141,11 +154,13 @@ class LogReader:
                             partition, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS
                         )
                         records = found.get(partition, [])
-                for record in records:
-                    if record.offset >= end:
-                        return
-                    yield record
+                if records and records[-1].offset >= end:
+                    records = [record for record in records if record.offset < end]
+                    consumer.seek(partition, end)
+                if records:
+                    yield records
                 await asyncio.sleep(0)  # what the client holds it gives without waiting
+            consumer.pause(partition)
         except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
 

@@ -13,7 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from consumer.errors import RefusedError
 from consumer.migrate.copy import by_time
 from consumer.migrate.plan import plan_migration
-from consumer.rebuild import Merged
+from consumer.rebuild import Merged, MergedDecision, MergedTrade
 from consumer.settings import Settings, load
 from consumer.stream.dense_producer import partition_of
 from consumer.stream.groups import commit_offsets
@@ -256,10 +256,10 @@ async def test_fewer_partitions_leave_no_keys_and_no_dead_letter_behind(deploy: 
 
 
 def merged(timestamp: int, *, is_trade: bool = False) -> Merged:
-    decision = None if is_trade else LoggedDecision(cast(Any, None), 0, is_exploration=False)
-    return Merged(
-        SimpleNamespace(timestamp=timestamp), "trade" if is_trade else "decision", decision
-    )
+    record = SimpleNamespace(timestamp=timestamp)
+    if is_trade:
+        return MergedTrade(record, cast(Any, None))
+    return MergedDecision(record, LoggedDecision(cast(Any, None), 0, is_exploration=False))
 
 
 async def stream(*records: Merged) -> AsyncIterator[Merged]:

@@ -21,6 +21,12 @@ class FullClient:
     def seek(self, _: TopicPartition, offset: int) -> None:
         self._position = offset
 
+    def resume(self, _: TopicPartition) -> None:
+        pass
+
+    def pause(self, _: TopicPartition) -> None:
+        pass
+
     async def position(self, _: TopicPartition) -> int:
         return self._position
 

@@ -1,0 +1,118 @@
+"""Partitions are folded by processes of their own: what they say arrives, and none outlives its command."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import pytest
+
+from consumer import refold
+from consumer.errors import RefusedError, TransientError
+from consumer.refold import Offsets, refold_all
+from consumer.settings import Settings, load
+
+_LIMIT_S = 30.0
+
+
+def _counted(_: Settings, partitions: int, number: int, __: Offsets) -> str:
+    refold._add(refold._total, 2_000)
+    refold._add(refold._done, 1_000)
+    return f"partition {number} of {partitions}"
+
+
+def _silent_server(*_: object) -> str:
+    raise TransientError("Kafka: does not answer")
+
+
+def _killed(*_: object) -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+def _stuck(*_: object) -> str:
+    with Path(sys.argv[1], str(os.getpid())).open("w") as file:  # the lock goes with the process
+        fcntl.flock(file, fcntl.LOCK_EX)
+        time.sleep(_LIMIT_S)
+    return ""
+
+
+async def _refolded(partitions: int) -> tuple[list[str], int, int]:
+    totals: list[int] = []
+    done: list[int] = []
+    lines = await refold_all(
+        load(), partitions, {}, on_total=totals.append, on_progress=done.append
+    )
+    return lines, sum(totals), sum(done)
+
+
+async def test_every_partition_is_folded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refold, "_refold", _counted)
+
+    lines, total, done = await _refolded(5)
+
+    assert lines == [f"partition {number} of 5" for number in range(5)]
+    assert (total, done) == (10_000, 5_000)
+
+
+async def test_what_a_process_raises_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refold, "_refold", _silent_server)
+
+    with pytest.raises(TransientError, match=r"^Kafka: does not answer$"):
+        await _refolded(2)
+
+
+async def test_a_process_that_is_killed_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refold, "_refold", _killed)
+
+    with pytest.raises(RefusedError, match="ended from outside"):
+        await _refolded(2)
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _LIMIT_S / 2
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _has_ended(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_command(how: signal.Signals, tmp_path: Path) -> None:
+    command = Popen(
+        [sys.executable, "-m", "tests.integration.test_refold", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        stderr=DEVNULL,
+    )
+    try:
+        folding = tmp_path.iterdir
+        _until(lambda: any(not _has_ended(path) for path in folding()))
+        if how is signal.SIGINT:  # a terminal tells all of them
+            os.killpg(command.pid, how)
+        else:
+            command.send_signal(how)
+        command.wait(_LIMIT_S / 2)
+        _until(lambda: all(_has_ended(path) for path in folding()))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    refold._refold = _stuck  # type: ignore[assignment]
+    asyncio.run(_refolded(2))
