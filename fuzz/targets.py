@@ -20,7 +20,6 @@ from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
 from consumer.pipeline import Pipeline, Step
 from consumer.settings import Settings
-from consumer.store.keys import PartitionKeys
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
 from consumer.store.redis_view import RedisView
@@ -396,16 +395,14 @@ def _check_view(state: PartitionState) -> None:
     for hash_delta in (*delta.hashes, *delta.rows.values()):
         for text in hash_delta.arguments():
             text.encode()  # what the client does with it
-    rows = PartitionKeys("ms", PARTITION).row_prefix
     hashes: dict[str, Any] = {
         name: getattr(delta, name).sets
         for name in RawPartition.__slots__
-        if name not in {"watermark", "meta", "rows"}
+        if name not in {"watermark", "meta"}
     }
     raw = RawPartition(
         watermark={name: str(offset) for name, offset in state.position._asdict().items()},
         meta={},
-        rows={name.removeprefix(rows): row.sets for name, row in delta.rows.items()},
         **hashes,
     )
     again = fuzz_state(follows=state.following is not None)

@@ -181,12 +181,12 @@ class ArmTable:
 
     def restore(
         self,
-        rows: Mapping[ContextKey, Mapping[str, ArmStats]],
-        parents: Mapping[ParentKey, Mapping[str, ArmStats]],
+        rows: Mapping[ContextKey, Row],
+        parents: Mapping[ParentKey, Row],
     ) -> None:
         """Put stored rows into this empty object."""
-        self.rows = {context: dict(row) for context, row in rows.items()}
-        self.parents = {parent: dict(row) for parent, row in parents.items()}
+        self.rows = dict(rows)
+        self.parents = dict(parents)
         self.changes = ArmChanges()
 
     def clear(self) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from consumer.domain.context import ContextKey
 
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 """Layout of everything below; another one is refused at opening."""
 
 
@@ -36,7 +36,7 @@ class PartitionKeys:
 
     @property
     def contexts(self) -> str:
-        """Hash: the context behind each row's name."""
+        """Hash: each row once more in one field, by its name: an opening reads these."""
         return self._key("contexts")
 
     @property

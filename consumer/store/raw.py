@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from consumer.domain.context import ContextKey
 from consumer.domain.partition_state import Position, StoredPartition, Totals
-from consumer.domain.qtable import ArmStats
 from consumer.errors import RefusedError
 from consumer.store import codec
 
@@ -25,8 +23,6 @@ class RawPartition:
     markets: dict[str, str]
     followed: dict[str, str]
     series: dict[str, str]
-    rows: dict[str, dict[str, str]]
-    """By the name of the context."""
 
     @property
     def is_whole(self) -> bool:
@@ -54,10 +50,6 @@ class RawPartition:
         for key, text in self.decision_ids.items():
             account, number = codec.decode_decision_id(text)
             ids.append((account, key, number))
-        rows: dict[ContextKey, Mapping[str, ArmStats]] = {
-            codec.decode_context(self.contexts[name]): codec.decode_row(fields)
-            for name, fields in self.rows.items()
-        }
         return StoredPartition(
             position=Position(
                 int(self.watermark["decisions"]),
@@ -65,7 +57,7 @@ class RawPartition:
                 int(self.watermark.get("candles", 0)),
             ),
             totals=decode_totals(self.totals),
-            rows=rows,
+            rows=dict(map(codec.decode_row, self.contexts.values())),
             open=open_,
             closed=closed,
             decision_ids=ids,

@@ -177,13 +177,8 @@ class RedisView:
     async def read_raw(self, partition: int) -> RawPartition:
         """Read all hashes of a partition as they stand at one moment."""
         keys = self.keys(partition)
-        found = await self._run(self._bulk, _READ, keys.fixed, [keys.row_prefix])
-        fixed = len(keys.fixed)
-        hashes: dict[str, Any] = dict(
-            zip(RawPartition.__slots__, map(_pairs, found[:fixed]), strict=False)
-        )
-        rows = map(_pairs, found[fixed:])
-        return RawPartition(**hashes, rows=dict(zip(hashes["contexts"], rows, strict=True)))
+        found = await self._run(self._bulk, _READ, keys.fixed, [])
+        return RawPartition(*map(_pairs, found))
 
     async def load(self, partition: int) -> StoredPartition | None:
         """Read a partition's state; None when nothing, or nothing whole, is there.
@@ -196,7 +191,8 @@ class RedisView:
             if not raw.is_whole:
                 return None
             self.meta.check(raw.meta, f"partition {partition} in Redis")
-            return raw.decode()
+            # seconds of work for a large one: partitions that are open go on meanwhile
+            return await asyncio.to_thread(raw.decode)
 
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
         """Read where partitions stand, in one round trip; None where nothing whole is there."""
@@ -230,7 +226,7 @@ class RedisView:
             row = rows.get(prefix + name)
             if row is None:
                 row = rows[prefix + name] = HashDelta()
-                contexts[name] = codec.encode_context(context)
+                contexts[name] = codec.encode_row(context, state.table.rows[context])
             row.sets.update(codec.arm_fields(strategy, state.table.rows[context][strategy]))
         for parent, strategy in changes.table.parents:
             delta.parents.sets[codec.parent_field(parent, strategy)] = codec.encode_parent(

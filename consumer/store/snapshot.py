@@ -32,7 +32,6 @@ class _Partition(BaseModel):
     markets: _Fields
     followed: _Fields
     series: _Fields
-    rows: dict[str, _Fields]
 
 
 class _File(BaseModel):

@@ -56,18 +56,13 @@ class TableReader:
                 totals.append(decode_totals(counters))
                 open_decisions += int(counters.get("open", 0))
                 followed += int(counters.get("followed", 0))
-                contexts = [
-                    context
-                    for text in (await self._all(keys.contexts)).values()
-                    if (context := codec.decode_context(text)).symbol == (symbol or context.symbol)
-                ]
-                for start in range(0, len(contexts), _ROWS_A_TRIP):
-                    part = contexts[start : start + _ROWS_A_TRIP]
-                    pipeline = self._client.pipeline(transaction=False)
-                    for context in part:
-                        pipeline.hgetall(keys.row(context))
-                    found = await pipeline.execute()
-                    rows |= {c: codec.decode_row(f) for c, f in zip(part, found, strict=True)}
+                named = None if symbol is None else f"*:{symbol}:*"
+                async for _, text in self._client.hscan_iter(
+                    keys.contexts, match=named, count=_ROWS_A_TRIP
+                ):
+                    context, row = codec.decode_row(text)
+                    if symbol is None or context.symbol == symbol:
+                        rows[context] = row
         return Table(rows, totals, open_decisions, followed)
 
     async def _all(self, key: str) -> dict[str, str]:

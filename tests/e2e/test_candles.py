@@ -12,12 +12,12 @@ from consumer import settings
 from consumer.domain.qtable import ArmStats
 from consumer.local.market_bars import shipped_bars
 from consumer.local.paper_signals import entries_of
-from consumer.store.codec import decode_row
 from lab import backtest
 from lab.outcomes import Costs, walk_all
 from tests.e2e.conftest import Deploy
 from tests.support.builders import START_MS, make_signal
 from tests.support.executor import trade_for
+from tests.support.hashes import arms_of
 from tests.support.kafka_io import Out, content, eventually, keyed
 from tests.support.servers import Deployment, is_same_view
 
@@ -110,7 +110,7 @@ async def test_the_worker_follows_signals_as_the_lab_does_whatever_fails(deploy:
     await settled(deployment, topic)
 
     def paper_rows(table: dict[str, dict[str, str]]) -> dict[str, dict[str, ArmStats]]:
-        rows = {key.split(":q:", 1)[1]: on_paper(decode_row(row)) for key, row in table.items()}
+        rows = {key.split(":q:", 1)[1]: on_paper(arms_of(row)) for key, row in table.items()}
         return {name: row for name, row in rows.items() if any(s.paper_count for s in row.values())}
 
     expected = {
@@ -242,7 +242,7 @@ async def test_signals_are_followed_on_in_more_partitions(deploy: Deploy) -> Non
     await deployment.kafka.send(topic, [hour(name, 1, 20.0) for name in symbols])
     await settled(deployment, topic)
 
-    rows = {name: decode_row(row) for name, row in (await deployment.table()).items()}
+    rows = {name: arms_of(row) for name, row in (await deployment.table()).items()}
     assert len(rows) == len(symbols)
     assert {stats.paper_count for row in rows.values() for stats in row.values()} == {1}
     assert len(await deployment.dead_letters()) == 1

@@ -26,10 +26,11 @@ from consumer.learn import learn
 from consumer.store import codec
 from consumer.store.keys import context_name
 from consumer.store.raw import RawPartition
-from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, TradeClosed
+from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, StrategyID, TradeClosed
 from tests.support import oracle
 from tests.support.builders import OMIT, make_trade
 from tests.support.examples import examples
+from tests.support.hashes import arms_of
 
 STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 ACCOUNTS = ["default", "paper"]
@@ -229,12 +230,6 @@ def whole(stored: StoredPartition) -> Any:
 
 def hashes(stored: StoredPartition) -> RawPartition:
     """Write a state as the fields of hashes; in turned order, since a hash has none."""
-    rows: dict[str, dict[str, str]] = {}
-    for context, row in stored.rows.items():
-        fields = [
-            pair for name, stats in row.items() for pair in codec.arm_fields(name, stats).items()
-        ]
-        rows[context_name(context)] = dict(reversed(fields))
     numbers = {one.decision_id: one.number for one in (*stored.open, *stored.closed)}
     return RawPartition(
         watermark={
@@ -243,7 +238,10 @@ def hashes(stored: StoredPartition) -> RawPartition:
             "candles": str(stored.position.candles),
         },
         meta={},
-        contexts={context_name(one): codec.encode_context(one) for one in stored.rows},
+        contexts={
+            context_name(context): codec.encode_row(context, row)
+            for context, row in reversed(stored.rows.items())
+        },
         decisions={
             one.decision_id: codec.encode_decision(one)
             for group in (stored.closed, stored.open)
@@ -267,7 +265,6 @@ def hashes(stored: StoredPartition) -> RawPartition:
         markets={},
         followed={},
         series={},
-        rows=rows,
     )
 
 
@@ -402,7 +399,9 @@ def test_a_view_that_is_none_is_refused() -> None:
         replace(good, trades={"nocolon": "[]"}),
         replace(good, totals={"decisions": "many"}),
         replace(good, parents={"default:*:scalp": "[]"}),
-        replace(good, rows={"a:b:c": {}}),
+        replace(good, contexts={"a:b:c": "{}"}),
+        replace(good, contexts={"a:b:c": '["a","b","sideways",null,{}]'}),
+        replace(good, contexts={"a:b:c": '["a","b","unknown",null,{"scalp":[1,2.0]}]'}),
     ):
         with pytest.raises(RefusedError):
             broken.decode()
@@ -914,7 +913,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
 
     fields = codec.arm_fields("scalp", stats)
 
-    assert codec.decode_row(fields) == {"scalp": stats}
+    assert arms_of(fields) == {"scalp": stats}
     assert fields["scalp:count"] == str(count)
     assert float(fields["scalp:ema_reward"]) == value
     assert set(fields) == {
@@ -932,7 +931,9 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
         )
     }
     stats = fold_paper_reward(stats, value, 0.5)
-    assert codec.decode_row(codec.arm_fields("scalp", stats)) == {"scalp": stats}
+    assert arms_of(codec.arm_fields("scalp", stats)) == {"scalp": stats}
+    context, row = ContextKey("paper", "X:Y", MarketRegime.UNKNOWN, "b"), {StrategyID.SCALP: stats}
+    assert codec.decode_row(codec.encode_row(context, row)) == (context, row)
     for parent in ContextKey("paper", "X", MarketRegime.UNKNOWN, "b").parents:
         assert codec.decode_parents([codec.encode_parent(parent, "scalp", stats)]) == {
             parent: {"scalp": stats}
