@@ -35,6 +35,16 @@ PathCandle = Annotated[
 ]
 """Open time, high, low, close of one candle between entry and exit."""
 
+
+def _check_path(path: tuple[PathCandle, ...]) -> None:
+    for number, (_, high, low, close) in enumerate(path):
+        if not low <= close <= high:
+            raise ValueError(f"path[{number}]: low <= close <= high must hold")
+    for number, (earlier, later) in enumerate(pairwise(path), 1):
+        if later[0] <= earlier[0]:
+            raise ValueError(f"path[{number}]: times must rise")
+
+
 Money = Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
@@ -51,7 +61,7 @@ class TradeClosed(Message):
     """One closed trade (topic `trade-closed`, key: symbol)."""
 
     model_config = ConfigDict(
-        # what `_exit_is_given` checks, as far as JSON Schema can say it; null means absent
+        # what `_fits_together` checks of exits, as far as JSON Schema can say it; null means absent
         json_schema_extra={
             "anyOf": [
                 {"required": ["exit_price"], "properties": {"exit_price": {"type": "number"}}},
@@ -108,25 +118,16 @@ class TradeClosed(Message):
         None, description="Opaque: at most 4 KiB as compact JSON, 32 levels deep."
     )
 
-    @model_validator(mode="after")
-    def _exit_is_given(self) -> "TradeClosed":
-        if self.exits is None:
-            if self.exit_price is None:
-                raise ValueError("exit_price: is missing, and there are no exits")
-            return self
-        weight = total(part.fraction for part in self.exits)
-        if abs(weight - 1.0) > 1e-6:
-            raise ValueError(f"exits: fractions must sum to 1, were {weight:.9g}")
-        return self
-
-    @model_validator(mode="after")
-    def _path_is_a_path(self) -> "TradeClosed":
-        for number, (_, high, low, close) in enumerate(self.path or ()):
-            if not low <= close <= high:
-                raise ValueError(f"path[{number}]: low <= close <= high must hold")
-        for number, (earlier, later) in enumerate(pairwise(self.path or ()), 1):
-            if later[0] <= earlier[0]:
-                raise ValueError(f"path[{number}]: times must rise")
+    @model_validator(mode="after")  # one for both: each call from the validator costs
+    def _fits_together(self) -> "TradeClosed":
+        if self.exits is not None:
+            weight = total(part.fraction for part in self.exits)
+            if abs(weight - 1.0) > 1e-6:
+                raise ValueError(f"exits: fractions must sum to 1, were {weight:.9g}")
+        elif self.exit_price is None:
+            raise ValueError("exit_price: is missing, and there are no exits")
+        if self.path is not None:
+            _check_path(self.path)
         return self
 
     @property
