@@ -26,6 +26,8 @@ from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.view import make_view, rewrite
 
 _LOOK_S = 0.1
+_MOST_PROCESSES = 8
+"""Each holds the state of a partition, up to some hundred MB."""
 
 Offsets = Mapping[TopicPartition, int | None]
 """Up to which the group has worked off the input; None: nothing said."""
@@ -61,7 +63,7 @@ async def refold_all(
         _Counter(context.Value("q", 0), on_progress),
     )
     pool = ProcessPoolExecutor(
-        min(partitions, os.cpu_count() or 1),
+        min(partitions, os.cpu_count() or 1, _MOST_PROCESSES),
         mp_context=context,
         initializer=_begin,
         initargs=(total.shared, done.shared),
