@@ -86,7 +86,9 @@ def _dump(value: Any) -> str:
 
 def encode_row(context: ContextKey, row: Row) -> str:
     """Write a context and all of its row: what an opening reads, one field instead of a hash of sixty."""
-    return _dump([*context, {str(name): _numbers(stats) for name, stats in row.items()}])
+    # in order of the ids: a row's own order is that of its first rewards, and in which order a trade and a
+    # candle were folded between two decisions does not matter, nor may it show
+    return _dump([*context, {str(name): _numbers(row[name]) for name in sorted(row)}])
 
 
 def decode_row(text: str) -> tuple[ContextKey, dict[str, ArmStats]]:

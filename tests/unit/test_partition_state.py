@@ -934,6 +934,9 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
     assert arms_of(codec.arm_fields("scalp", stats)) == {"scalp": stats}
     context, row = ContextKey("paper", "X:Y", MarketRegime.UNKNOWN, "b"), {StrategyID.SCALP: stats}
     assert codec.decode_row(codec.encode_row(context, row)) == (context, row)
+    both = {"scalp": stats, "defensive": ArmStats()}
+    turned = dict(reversed(both.items()))
+    assert codec.encode_row(context, both) == codec.encode_row(context, turned)
     for parent in ContextKey("paper", "X", MarketRegime.UNKNOWN, "b").parents:
         assert codec.decode_parents([codec.encode_parent(parent, "scalp", stats)]) == {
             parent: {"scalp": stats}
