@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from math import fsum
 from sys import intern
 from typing import Any
 
@@ -105,12 +106,11 @@ def _numbers(stats: ArmStats) -> tuple[Any, ...]:
 
 def _stats(numbers: Sequence[Any]) -> ArmStats:
     """Read what `_numbers` gave."""
-    if len(numbers) == _NUMBERS:
-        return quick(ArmStats, (*numbers, (), ()))
-    *plain, sums, paper_sums = numbers
-    if len(plain) != _NUMBERS:
+    plain, sums = numbers[:_NUMBERS], numbers[_NUMBERS:] or ((), ())
+    fsum(plain)  # raises where one is no number
+    if len(plain) != _NUMBERS or len(sums) != 2:
         raise ValueError(f"an arm has {len(numbers)} numbers")
-    return quick(ArmStats, (*plain, _floats(sums), _floats(paper_sums)))
+    return quick(ArmStats, (*plain, *map(_floats, sums)))
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:

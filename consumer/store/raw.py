@@ -37,7 +37,7 @@ class RawPartition:
         """
         try:
             return self._decode()
-        except (ValueError, KeyError, TypeError, StopIteration) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             raise RefusedError(
                 f"the view in Redis cannot be read ({error}): run `meta-strategy qtable rebuild`"
             ) from error

@@ -1,9 +1,11 @@
 """The state of a partition is a fold of its logs: compared with an oracle that knows no product."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, NamedTuple
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -385,6 +387,10 @@ def test_touching_all_names_all() -> None:
     assert state.take_changes() == first
 
 
+def _row_text(numbers: Sequence[Any]) -> str:
+    return orjson.dumps(["a", "b", "unknown", None, {"scalp": numbers}]).decode()
+
+
 def test_a_view_that_is_none_is_refused() -> None:
     state = a_state()
     open_up(state, "d1")
@@ -400,8 +406,11 @@ def test_a_view_that_is_none_is_refused() -> None:
         replace(good, totals={"decisions": "many"}),
         replace(good, parents={"default:*:scalp": "[]"}),
         replace(good, contexts={"a:b:c": "{}"}),
+        replace(good, contexts={"a:b:c": '["a","b","unknown",null,[]]'}),
+        replace(good, contexts={"a:b:c": _row_text(["1", *[1.0] * 12])}),
+        replace(good, contexts={"a:b:c": _row_text([1] * 12)}),
+        replace(good, contexts={"a:b:c": _row_text([1] * 14)}),
         replace(good, contexts={"a:b:c": '["a","b","sideways",null,{}]'}),
-        replace(good, contexts={"a:b:c": '["a","b","unknown",null,{"scalp":[1,2.0]}]'}),
     ):
         with pytest.raises(RefusedError):
             broken.decode()
