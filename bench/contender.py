@@ -32,8 +32,17 @@ def cpu_s_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def _peak_rss_mib(process: GuardedProcess) -> float:
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+def _family(process: GuardedProcess) -> list[int]:
+    """Give the ids of a process and of all that it started and that still run."""
+    found = [process.pid]
+    for pid in found:  # it grows meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _peak_rss_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return round(int(line.split()[1]) / 1024, 1)
     return 0.0
@@ -177,8 +186,8 @@ class Run:
             raise ContenderError(f"{self.name} ended with exit code {code}\n{tail}")
 
     def cpu_s(self) -> float:
-        """Give user and system time of all threads of all processes until now [s]."""
-        return sum(cpu_s_of(process.pid) for process in self._processes)
+        """Give user and system time of all processes until now, and of those they started [s]."""
+        return sum(cpu_s_of(pid) for process in self._processes for pid in _family(process))
 
     def usage(self) -> tuple[float, float] | None:
         """Give CPU time [s] and peak memory [MiB] of processes that may end; None once one has."""
@@ -195,8 +204,9 @@ class Run:
             return 0.0
 
     def peak_rss_mib(self) -> float:
-        """Give the most memory that one of the processes ever held [MiB]."""
-        return max(map(_peak_rss_mib, self._processes), default=0.0)
+        """Give the most memory that one of the processes, or of those they started, ever held [MiB]."""
+        peaks = (_peak_rss_mib(pid) for process in self._processes for pid in _family(process))
+        return max(peaks, default=0.0)
 
     async def done(self, *, with_trades: bool) -> int:
         """Count the records that are worked off: signals, and closed trades if wanted."""
