@@ -2,8 +2,7 @@
 -- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, markets, followed, series, then the rows
 -- ARGV: fingerprint of the fold, token, last (1: the write is whole after this part),
 --       since decisions, trades, candles, next decisions, trades, candles,
---       then for each hash from contexts on: number of fields to set, field, value, ...,
---       number of fields to delete, field, ...
+--       then JSON: for each hash from contexts on a list of fields and values to set, and one of fields to delete
 -- With a token: part of a rewrite, accepted while nobody else began one since.
 -- Answer: code, as consumer/ports.py words it.
 local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'candles', 'rebuild')
@@ -22,21 +21,16 @@ else
   if d > next_d or t > next_t or c > next_c then return -3 end
 end
 
-local at = 10
-local function take(count, key, command)
+local function take(command, key, list)
   -- unpack is limited by the interpreter's stack: a thousand arguments at a time
-  local stop = at + count - 1
-  while at <= stop do
-    local upto = math.min(at + 999, stop)
-    redis.call(command, key, unpack(ARGV, at, upto))
-    at = upto + 1
+  for at = 1, #list, 1000 do
+    redis.call(command, key, unpack(list, at, math.min(at + 999, #list)))
   end
 end
+local changes = cjson.decode(ARGV[10])
 for i = 3, #KEYS do
-  local sets = tonumber(ARGV[at]); at = at + 1
-  take(2 * sets, KEYS[i], 'HSET')
-  local deletes = tonumber(ARGV[at]); at = at + 1
-  take(deletes, KEYS[i], 'HDEL')
+  take('HSET', KEYS[i], changes[i - 2][1])
+  take('HDEL', KEYS[i], changes[i - 2][2])
 end
 
 if token == '' or last then
