@@ -146,7 +146,8 @@ async def _rebuild(run: Run, broker: Broker, trades: int) -> dict[str, Any]:
     started = run.start(command=_REBUILD)
     while run.exit_code is None:
         if (found := run.usage()) is not None:
-            cpu_s, peak_rss_mib = found[0], max(peak_rss_mib, found[1])
+            # at the end those that folded are gone, and what they used with them
+            cpu_s, peak_rss_mib = max(cpu_s, found[0]), max(peak_rss_mib, found[1])
         if time.perf_counter() - started > _REBUILD_LIMIT_S:
             raise ContenderError(f"the rebuild took more than {_REBUILD_LIMIT_S:.0f} s")
         await asyncio.sleep(_POLL_S)
