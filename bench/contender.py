@@ -1,6 +1,7 @@
 """One run of one contender: names of its own, its processes, and what they use."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -37,7 +38,8 @@ def _family(process: GuardedProcess) -> list[int]:
     found = [process.pid]
     for pid in found:  # it grows meanwhile
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                found += map(int, (thread / "children").read_text().split())
     return found
 
 
