@@ -30,11 +30,12 @@ def decision_id_of(account: str, signal_id: str) -> str:
     """
     name = _NAMESPACE + f"meta-strategy:{account}:{signal_id}".encode()
     h = hashlib.sha1(name, usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(h[16], 16) & 3]
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{variant}{h[17:20]}-{h[20:32]}"
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANTS[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 _NAMESPACE = uuid.NAMESPACE_URL.bytes
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""Of the RFC: the upper two of a digit's bits are 10."""
 
 
 class Decision(NamedTuple):

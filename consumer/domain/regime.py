@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
+from consumer.domain.quick import quick
 from schemas import HigherTimeframe, MarketContext, MarketRegime
 
 _TRENDS = frozenset({MarketRegime.TREND_UP, MarketRegime.TREND_DOWN})
@@ -155,9 +156,9 @@ class RegimeDetector:
             confidence = 0.5 * min(adx / 2 / adx_limit, 1.0) + 0.5 * min(
                 size / 2 / strength_limit, 1.0
             )
-            if strength > 0:
-                return RegimeResult(MarketRegime.TREND_UP, confidence, f"Trending UP: {evidence}")
-            return RegimeResult(MarketRegime.TREND_DOWN, confidence, f"Trending DOWN: {evidence}")
+            way = "UP" if strength > 0 else "DOWN"
+            regime = MarketRegime.TREND_UP if strength > 0 else MarketRegime.TREND_DOWN
+            return quick(RegimeResult, (regime, confidence, f"Trending {way}: {evidence}"))
         if adx <= adx_limit and size <= strength_limit:
             confidence = 1.0 - 0.25 * adx / adx_limit - 0.25 * size / strength_limit
             if atr_pct > scale * self.high_vol_atr_pct_threshold:
@@ -166,9 +167,8 @@ class RegimeDetector:
                 )
             if atr_pct >= scale * self.low_vol_atr_pct_threshold:
                 confidence -= _UNSURE_RANGE_PENALTY
-            return RegimeResult(
-                MarketRegime.RANGE_LOW_VOL, confidence, f"Ranging, low volatility: {evidence}"
-            )
+            reasoning = f"Ranging, low volatility: {evidence}"
+            return quick(RegimeResult, (MarketRegime.RANGE_LOW_VOL, confidence, reasoning))
         return RegimeResult(MarketRegime.UNKNOWN, 0.0, f"Mixed evidence: {evidence}")
 
     def detect_signal_regime(
