@@ -95,14 +95,10 @@ async def import_table(settings: Settings, path: Path) -> int:
 
 
 def _restored(settings: Settings, stored: StoredPartition | None) -> PartitionState:
-    state = _empty_state(settings)
+    state = PartitionState(settings.fold)
     if stored is not None:
         state.restore(stored)
     return state
-
-
-def _empty_state(settings: Settings) -> PartitionState:
-    return PartitionState(settings.fold)
 
 
 async def rebuild_table(
