@@ -14,7 +14,7 @@ from consumer.domain.policies.base import Policy, Situation
 from consumer.domain.policies.beliefs import Estimate
 from consumer.domain.policies.catalog import SharedPolicy, make_policy
 from consumer.domain.policies.estimators import Estimator, correlation_of
-from consumer.domain.policies.evidence import Ladders, gather
+from consumer.domain.policies.evidence import Ladders, deviations_of, seen_in
 from consumer.domain.policies.objective import DOWNSIDE_WEIGHT, MEASURES, Objective, utilities
 from consumer.domain.policies.thompson import Thompson, best_probabilities
 from consumer.domain.policies.ucb import Ucb
@@ -238,13 +238,26 @@ def test_order_of_arms_in_a_row_tells_nothing(table: dict[str, list[float]]) -> 
 
 def test_rewards_are_measured_by_their_own_deviation() -> None:
     wide = spread(0.0, 3.0, 40)
-    found = gather((row({"scalp": wide}),) * 3, ("scalp", "moderate"), LADDERS, DECAY)
+    known = row({"scalp": wide})
+    deviation, _ = deviations_of("scalp", known["scalp"], LADDERS)
+    unknown, _ = deviations_of("moderate", NO_REWARDS, LADDERS)
+    seen = seen_in(known, ("scalp", "moderate"), (deviation, unknown), DECAY)
 
-    assert found is not None
-    assert 2.8 < found.deviations[0] < 3.1
-    assert found.deviations[1] == pytest.approx(LADDERS.variance["moderate"] ** 0.5)
-    assert found.weights[0][1] == 0.0
-    assert gather((NO_ROW, NO_ROW, row({"scalp": wide})), ARMS, LADDERS, DECAY) is None
+    assert 2.8 < deviation < 3.1
+    assert unknown == pytest.approx(LADDERS.variance["moderate"] ** 0.5)
+    assert [one.number for one in seen] == [0]
+    assert seen[0].weight == pytest.approx(40, rel=0.1)
+    assert seen[0].mean == pytest.approx(
+        known["scalp"].recent_r / (seen[0].weight * deviation), abs=1e-12
+    )
+
+
+def test_nothing_is_believed_before_the_first_reward_of_a_candidate() -> None:
+    known = row({"scalp": [1.0]})
+    estimator = Estimator(ladders=LADDERS, half_life=HALF_LIFE)
+
+    assert estimator.estimate(situation(known, (NO_ROW, NO_ROW)), "scalp") is None
+    assert estimator.estimate(situation(known, (known, NO_ROW)), "scalp") is not None
 
 
 def test_ladders_in_risk_count_in_stops() -> None:
@@ -394,10 +407,9 @@ def test_the_objective_is_part_of_the_version() -> None:
 @given(st.lists(rewards, max_size=60))
 def test_downside_is_that_of_the_losses_and_of_the_ladder_before_any(values: list[float]) -> None:
     seen = row({"scalp": [0.0, *values]})
-    found = gather((seen, NO_ROW, NO_ROW), ("scalp",), LADDERS, DECAY)
-    assert found is not None
+    _, downside = deviations_of("scalp", seen["scalp"], LADDERS)
 
     prior, count = LADDERS.loss_variance["scalp"], len(values) + 1
     losses = sum(value * value for value in values if value < 0.0)
-    assert found.downsides[0] == pytest.approx(sqrt((3 * prior + losses) / (3 + count)))
+    assert downside == pytest.approx(sqrt((3 * prior + losses) / (3 + count)))
     assert 0.0 < prior < LADDERS.variance["scalp"]

@@ -15,10 +15,10 @@ Source: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), chapters 5 (hiera
 
 from collections.abc import Sequence
 from math import exp, log, sqrt
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
-from consumer.domain.policies.evidence import Evidence
-from schemas.sums import total
+from consumer.domain.policies.evidence import Seen
+from consumer.domain.quick import quick
 
 Correlation = tuple[tuple[float, ...], ...]
 """Of the arms' means, arm by arm [1]."""
@@ -54,82 +54,86 @@ class Estimate(NamedTuple):
     """What else is in each mean, for people; empty: nothing."""
 
 
-class _Posterior(NamedTuple):
+class Posterior(Protocol):
+    """What is believed of the arms' means after some rows, the widest first."""
+
+    @property
+    def means(self) -> Sequence[float]:
+        """Of each arm [deviations]."""
+
+    @property
+    def variances(self) -> Sequence[float]:
+        """Of each mean [deviations^2]."""
+
+    @property
+    def log_evidence(self) -> float:
+        """How well the rows were foretold, with the odds before."""
+
+    def told(self, seen: Sequence[Seen], width: float) -> Self:
+        """Go one row down: means may differ by `width` [deviations] there, and it says something."""
+
+
+class Apart(NamedTuple):
+    """Arms tell nothing of each other."""
+
     means: list[float]
     variances: list[float]
-    prior_means: list[float]
     log_evidence: float
 
+    @classmethod
+    def before(cls, means: list[float], log_odds: float) -> Self:
+        """Believe in `means` [deviations], before any row."""
+        return cls(means, [0.0] * len(means), log_odds)
 
-def _centres(evidence: Evidence, belief: Belief, favourite: int) -> list[float]:
-    """Give each arm's mean before any reward [deviations]: the mean of all, from the widest row.
-
-    The mean of all is in R: fees and luck of the signals are common to the arms. A deviation of 1 R
-    around 0 is believed of it before any reward.
-    """
-    width = belief.widths[0] ** 2
-    total, precision = 0.0, 1.0
-    for arm, (n, mean, deviation) in enumerate(
-        zip(evidence.weights[0], evidence.means[0], evidence.deviations, strict=True)
-    ):
-        weight = n / ((1.0 + n * width) * deviation * deviation)
-        ahead = belief.head_start if arm == favourite else 0.0
-        total += weight * deviation * (mean - ahead)
-        precision += weight
-    centre = total / precision
-    centres = [centre / deviation for deviation in evidence.deviations]
-    centres[favourite] += belief.head_start
-    return centres
-
-
-def apart(evidence: Evidence, belief: Belief, favourite: int) -> _Posterior:
-    """Update a belief in which arms tell nothing of each other."""
-    means = _centres(evidence, belief, favourite)
-    prior_means = means
-    variances = [0.0] * len(means)
-    log_evidence = belief.log_odds
-    for width, weights, seen in zip(belief.widths, evidence.weights, evidence.means, strict=True):
-        prior_means = means.copy()
+    def told(self, seen: Sequence[Seen], width: float) -> Self:
+        """Go one row down."""
+        before, known, log_evidence = self
         square = width * width
+        means, variances = before.copy(), [have + square for have in known]
         odds, misfit = 1.0, 0.0
-        for arm, n in enumerate(weights):
-            variance = variances[arm] + square
-            if n:
-                spread = variance + 1.0 / n
-                error = seen[arm] - means[arm]
-                odds *= spread
-                misfit += error * error / spread
-                gain = variance / spread
-                means[arm] += gain * error
-                variance *= 1.0 - gain
-            variances[arm] = variance
-        log_evidence -= 0.5 * (log(odds) + misfit)
-    return _Posterior(means, variances, prior_means, log_evidence)
+        for arm, n, mean in seen:
+            variance = variances[arm]
+            spread = variance + 1.0 / n
+            error = mean - means[arm]
+            odds *= spread
+            misfit += error * error / spread
+            gain = variance / spread
+            means[arm] += gain * error
+            variances[arm] = variance * (1.0 - gain)
+        return quick(type(self), (means, variances, log_evidence - 0.5 * (log(odds) + misfit)))
 
 
-def alike(
-    evidence: Evidence, belief: Belief, favourite: int, correlation: Correlation
-) -> _Posterior:
-    """Update a belief in which the means of arms are correlated: each reward tells of all."""
-    means = _centres(evidence, belief, favourite)
-    prior_means = means
-    count = len(means)
-    cov = [[0.0] * count for _ in means]
-    log_evidence = belief.log_odds
-    for width, weights, seen in zip(belief.widths, evidence.weights, evidence.means, strict=True):
-        prior_means = means.copy()
+class Alike(NamedTuple):
+    """The means of arms are correlated: each reward tells of all."""
+
+    means: list[float]
+    covariances: list[list[float]]
+    log_evidence: float
+    correlation: Correlation
+
+    @classmethod
+    def before(cls, means: list[float], log_odds: float, correlation: Correlation) -> Self:
+        """Believe in `means` [deviations], before any row."""
+        return cls(means, [[0.0] * len(means) for _ in means], log_odds, correlation)
+
+    @property
+    def variances(self) -> list[float]:
+        """Of each mean [deviations^2]."""
+        return [row[arm] for arm, row in enumerate(self.covariances)]
+
+    def told(self, seen: Sequence[Seen], width: float) -> Self:
+        """Go one row down."""
         square = width * width
+        means = self.means.copy()
         cov = [
             [have + square * more for have, more in zip(row, extra, strict=True)]
-            for row, extra in zip(cov, correlation, strict=True)
+            for row, extra in zip(self.covariances, self.correlation, strict=True)
         ]
         odds, misfit = 1.0, 0.0
-        for arm, n in enumerate(weights):
-            if not n:
-                continue
+        for arm, n, mean in seen:
             row = cov[arm].copy()
             spread = row[arm] + 1.0 / n
-            error = seen[arm] - means[arm]
+            error = mean - means[arm]
             odds *= spread
             misfit += error * error / spread
             for other, common in enumerate(row):
@@ -138,26 +142,68 @@ def alike(
                 cov[other] = [
                     have - gain * shared for have, shared in zip(cov[other], row, strict=True)
                 ]
-        log_evidence -= 0.5 * (log(odds) + misfit)
-    return _Posterior(means, [cov[arm][arm] for arm in range(count)], prior_means, log_evidence)
+        log_evidence = self.log_evidence - 0.5 * (log(odds) + misfit)
+        return type(self)(means, cov, log_evidence, self.correlation)
 
 
-def mixed(evidence: Evidence, posteriors: Sequence[_Posterior]) -> Estimate:
-    """Weigh beliefs by how well they foretold the rewards, and put the result into R."""
-    best = max(posterior.log_evidence for posterior in posteriors)
-    shares = [exp(posterior.log_evidence - best) for posterior in posteriors]
-    whole = total(shares)
-    means, deviations, prior_means = [], [], []
-    for arm, scale in enumerate(evidence.deviations):
-        mean = square = prior = 0.0
-        for share, posterior in zip(shares, posteriors, strict=True):
-            value = posterior.means[arm]
-            mean += share * value
-            square += share * (posterior.variances[arm] + value * value)
-            prior += share * posterior.prior_means[arm]
-        mean /= whole
-        means.append(scale * mean)
-        # rounding may leave the difference of two near numbers below 0
-        deviations.append(scale * sqrt(max(square / whole - mean * mean, 1e-12)))
-        prior_means.append(scale * prior / whole)
-    return Estimate(means, deviations, prior_means)
+def centres(
+    widest: Sequence[Seen], deviations: Sequence[float], belief: Belief, favourite: int
+) -> list[float]:
+    """Give each arm's mean before any reward [deviations]: the mean of all, from the widest row.
+
+    The mean of all is in R: fees and luck of the signals are common to the arms. A deviation of 1 R
+    around 0 is believed of it before any reward.
+
+    Args:
+        widest: What the account's row says.
+        deviations: Of one reward, arm by arm [R], above 0.
+        belief: How much means differ.
+        favourite: Number of the arm that has the head start.
+    """
+    width = belief.widths[0] ** 2
+    total, precision = 0.0, 1.0
+    for arm, n, mean in widest:
+        deviation = deviations[arm]
+        weight = n / ((1.0 + n * width) * deviation * deviation)
+        ahead = belief.head_start if arm == favourite else 0.0
+        total += weight * deviation * (mean - ahead)
+        precision += weight
+    centre = total / precision
+    found = [centre / deviation for deviation in deviations]
+    found[favourite] += belief.head_start
+    return found
+
+
+def mixed(
+    deviations: Sequence[float],
+    priors: tuple[Posterior, Posterior],
+    posteriors: tuple[Posterior, Posterior],
+) -> Estimate:
+    """Weigh two beliefs by how well they foretold the rewards, and put the result into R.
+
+    Args:
+        deviations: Of one reward, arm by arm [R], above 0.
+        priors: What was believed before the context's own rewards.
+        posteriors: What is believed after them, in the same order.
+    """
+    (one, other), (was_one, was_other) = posteriors, priors
+    ahead = one.log_evidence - other.log_evidence
+    p = 1.0 / (1.0 + exp(-ahead)) if ahead > 0.0 else exp(ahead) / (1.0 + exp(ahead))
+    q = 1.0 - p
+    both = p * q
+    means, unsure, before = [], [], []
+    for scale, x, y, v, w, a, b in zip(
+        deviations,
+        one.means,
+        other.means,
+        one.variances,
+        other.variances,
+        was_one.means,
+        was_other.means,
+        strict=True,
+    ):
+        means.append(scale * (p * x + q * y))
+        # of two Gaussians: what each is unsure of, and how far they are from each other
+        unsure.append(scale * sqrt(p * v + q * w + both * (x - y) * (x - y)))
+        before.append(scale * (p * a + q * b))
+    return quick(Estimate, (means, unsure, before, ()))

@@ -3,22 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from consumer.domain.features import NO_FEATURES
 from consumer.domain.policies.base import Situation
 from consumer.domain.policies.beliefs import (
     NARROW,
     WIDE,
+    Alike,
+    Apart,
     Belief,
     Correlation,
     Estimate,
-    alike,
-    apart,
+    Posterior,
+    centres,
     mixed,
 )
-from consumer.domain.policies.evidence import Ladders, SumsOf, earned, gather
+from consumer.domain.policies.evidence import Ladders, SumsOf, deviations_of, earned, seen_in
+from consumer.domain.policies.kept import Kept
 from consumer.domain.policies.objective import MEASURES, Objective, utilities
-from consumer.domain.qtable import decay_of
+from consumer.domain.qtable import NO_REWARDS, NO_ROW, decay_of
+from consumer.domain.quick import quick
 
 _LENGTH = 0.8
 """Distance of log mean targets at which two arms' means correlate by 0.6: it spans the seven."""
@@ -62,6 +67,17 @@ class Estimates(Protocol):
         """Give all that changes its estimates, besides the profiles."""
 
 
+class _Above(NamedTuple):
+    """What the rows of an account and of a regime say of the candidates, arm by arm."""
+
+    deviations: list[float]
+    """Of one reward [R], above 0."""
+    downsides: list[float]
+    """The same of losses alone, gains counting as 0 [R]."""
+    posteriors: tuple[Posterior, Posterior]
+    """By belief."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
     """Estimates mean rewards of candidates, or what else counts, from their context and its parents.
@@ -83,6 +99,12 @@ class Estimator:
     _correlations: dict[tuple[str, ...], Correlation] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _decay: float = field(init=False, repr=False, compare=False)
+    _kept: Kept[_Above | None] = field(default_factory=Kept, init=False, repr=False, compare=False)
+    """What an account's and a regime's rewards say, for all of the regime's symbols."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_decay", decay_of(self.half_life))
 
     def estimate(self, situation: Situation, favourite: str) -> Estimate | None:
         """Give what is believed of each candidate; None before the account's first reward.
@@ -91,32 +113,52 @@ class Estimator:
             situation: What is to be chosen for.
             favourite: The candidate that has a head start where arms differ much.
         """
-        arms = situation.candidates
-        evidence = gather(
-            (*situation.parents, situation.row),
-            arms,
-            self.ladders,
-            decay_of(self.half_life),
-            self.sums_of,
+        regime, _, row, candidates, parents, _, _ = situation
+        parents_alone = quick(
+            Situation, (regime, 0.0, NO_ROW, candidates, parents, True, NO_FEATURES)
         )
-        if evidence is None:
+        above = self._kept.get(parents_alone, favourite, self._above)
+        if above is None:
             return None
+        deviations, downsides, (likely, guard) = above
+        own = seen_in(row, candidates, deviations, self._decay, self.sums_of)
+        narrow, wide = self.beliefs
+        told = likely.told(own, narrow.widths[2]), guard.told(own, wide.widths[2])
+        found = mixed(deviations, above.posteriors, told)
+        return utilities(found, self.objective, deviations=deviations, downsides=downsides)
+
+    def _above(self, situation: Situation, favourite: str) -> _Above | None:
+        arms, (widest, regime) = situation.candidates, situation.parents
+        known = [widest.get(arm, NO_REWARDS) for arm in arms]
+        if not any(self.sums_of(stats)[0] for stats in known):
+            return None
+        found = [
+            deviations_of(arm, stats, self.ladders, self.sums_of)
+            for arm, stats in zip(arms, known, strict=True)
+        ]
+        deviations = [deviation for deviation, _ in found]
+        rows = [
+            seen_in(row, arms, deviations, self._decay, self.sums_of) for row in (widest, regime)
+        ]
         ahead = arms.index(favourite)
         narrow, wide = self.beliefs
-        if self.are_alike:
-            correlation = self._correlations.get(arms)
-            if correlation is None:
-                correlation = correlation_of([self.ladders.log_width[arm] for arm in arms])
-                self._correlations[arms] = correlation
-            likely = alike(evidence, narrow, ahead, correlation)
-        else:
-            likely = apart(evidence, narrow, ahead)
-        return utilities(
-            mixed(evidence, (likely, apart(evidence, wide, ahead))),
-            self.objective,
-            deviations=evidence.deviations,
-            downsides=evidence.downsides,
+        likely: Posterior = Apart.before(
+            centres(rows[0], deviations, narrow, ahead), narrow.log_odds
         )
+        if self.are_alike:
+            likely = Alike.before(likely.means, narrow.log_odds, self._correlation(arms))
+        guard = Apart.before(centres(rows[0], deviations, wide, ahead), wide.log_odds)
+        for number, row in enumerate(rows):
+            likely = likely.told(row, narrow.widths[number])
+            guard = guard.told(row, wide.widths[number])
+        return _Above(deviations, [downside for _, downside in found], (likely, guard))
+
+    def _correlation(self, arms: tuple[str, ...]) -> Correlation:
+        found = self._correlations.get(arms)
+        if found is None:
+            found = correlation_of([self.ladders.log_width[arm] for arm in arms])
+            self._correlations[arms] = found
+        return found
 
     @property
     def measure(self) -> str:

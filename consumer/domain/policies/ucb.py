@@ -11,6 +11,7 @@ from consumer.domain.policies.epsilon_greedy import arm_confidence
 from consumer.domain.policies.estimators import Estimates
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS
+from consumer.domain.quick import quick
 from schemas import Mode, StrategyID
 
 
@@ -49,29 +50,26 @@ class Ucb:
         return self._kept.get(situation, favourite, self._choose)
 
     def _choose(self, situation: Situation, favourite: str) -> Choice:
-        candidates = situation.candidates
+        regime, _, row, candidates, *_ = situation
         found = self.estimator.estimate(situation, favourite)
         if found is None:
-            best = candidates.index(favourite)
-            mode, reasoning = Mode.HEURISTIC, "Cold start: no rewards yet"
+            arm, mode, reasoning = favourite, Mode.HEURISTIC, "Cold start: no rewards yet"
         else:
-            means, deviations = found.means, found.deviations
-            bounds = [m + self.width * d for m, d in zip(means, deviations, strict=True)]
+            means, deviations, prior_means, notes = found
+            width = self.width
+            bounds = [m + width * d for m, d in zip(means, deviations, strict=True)]
             best = bounds.index(max(bounds))  # ties go to the earlier one
-            mode = Mode.EXPLOIT if means[best] >= max(means) else Mode.EXPLORE
-            count = situation.row.get(candidates[best], NO_REWARDS).count
+            arm, mean = candidates[best], means[best]
+            mode = Mode.EXPLOIT if mean >= max(means) else Mode.EXPLORE
             reasoning = (
-                f"UCB: bound {bounds[best]:.3f}, {self.estimator.measure} {means[best]:.3f} of "
-                f"{count} rewards, "
-                f"prior {found.prior_means[best]:.3f} from {situation.regime}"
+                f"UCB: bound {bounds[best]:.3f}, {self.estimator.measure} {mean:.3f} of "
+                f"{row.get(arm, NO_REWARDS).count} rewards, prior {prior_means[best]:.3f} "
+                f"from {regime}{notes[best] if notes else ''}"
             )
-            if found.notes:
-                reasoning += found.notes[best]
         propensities = dict.fromkeys(candidates, 0.0)
-        arm = candidates[best]
         propensities[arm] = 1.0
-        confidence = arm_confidence(situation.row.get(arm, NO_REWARDS).count)
-        return Choice(arm, propensities, mode, confidence, reasoning)
+        confidence = arm_confidence(row.get(arm, NO_REWARDS).count)
+        return quick(Choice, (arm, propensities, mode, confidence, reasoning))
 
     def parameters(self) -> Mapping[str, float | str]:
         """Give all that changes its choices, for the policy's version."""
