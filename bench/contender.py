@@ -261,6 +261,7 @@ class Run:
             "KAFKA_DECISIONS_TOPIC": self.topics.decisions,
             "KAFKA_DEAD_LETTERS_TOPIC": self.topics.dead_letters,
             "META_STRATEGY_KEY_PREFIX": self.prefix,
+            "META_STRATEGY_POLICY": "epsilon_greedy",  # the rule that all others have
             "HTTP_PORT": "0",
             "LOG_LEVEL": "WARNING",
             "PYTHONPATH": str(ROOT),

@@ -77,6 +77,14 @@ LOGGING = Contender(
     remark="LOG_LEVEL=INFO, LOG_RECORDS=sampled; all others log warnings only",
     environment={"LOG_LEVEL": "INFO", "LOG_RECORDS": "sampled"},
 )
+DEFAULT_POLICY = Contender(
+    "worker-default",
+    "this worker, its default policy",
+    _WORKER,
+    EXACTLY_ONCE,
+    remark="`ucb`; all others learn and choose by epsilon-greedy over a moving average",
+    environment={"META_STRATEGY_POLICY": ""},  # as if it were not set
+)
 PEERS = (
     Contender(
         "confluent",
@@ -113,7 +121,7 @@ PEERS = (
         remark="in batches; no transaction over input and output",
     ),
 )
-ALL = (WORKER, PLAIN, FLOOR, AT_LEAST, LOGGING, *PEERS)
+ALL = (WORKER, PLAIN, FLOOR, DEFAULT_POLICY, AT_LEAST, LOGGING, *PEERS)
 BY_NAME = {contender.name: contender for contender in ALL}
 
 

@@ -30,6 +30,7 @@ from bench.contender import ContenderError, Run, attempt
 from bench.contenders import (
     AT_LEAST,
     BY_NAME,
+    DEFAULT_POLICY,
     FLOOR,
     LOGGING,
     PEERS,
@@ -140,7 +141,7 @@ async def measure_contenders(
         if options.only != "paced":
             for measure, backlog, all_of_them in (
                 ("drain", signals_alone, [WORKER, PLAIN, FLOOR]),
-                ("mixed", with_trades, [WORKER, PLAIN, *variants, *others]),
+                ("mixed", with_trades, [WORKER, PLAIN, DEFAULT_POLICY, *variants, *others]),
             ):
                 for contender in in_turn(all_of_them):
                     async with Run(contender, stack, broker) as run:

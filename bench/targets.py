@@ -127,6 +127,11 @@ def targets(results: Sequence[Result], cores: int) -> list[Target]:
             found("paced-500", "worker-alo", "p50_ms"),
             at_most=3.0,
         ),
+        Target(
+            "drain with trades, default policy, x the rule of the others",
+            ratio("mixed", "worker-default", "worker", "rate"),
+            at_least=0.9,
+        ),
         Target("cold start to the first decision, s", starts, at_most=1.5),
         Target(
             "sampled log lines, CPU x none",

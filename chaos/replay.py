@@ -35,7 +35,7 @@ def replay(
             trade = trades[at]
             learn(state, decoded_trade(trade), offset=trade.offset, timestamp_ms=trade.timestamp)
             at += 1
-        # candles move no estimate of the default policy; of them a decision holds where they stood
+        # candles move no estimate of the policy; of them a decision holds where they stood
         state.position = state.position._replace(
             trades=said["table_offset"], candles=said.get("candles_offset") or 0
         )

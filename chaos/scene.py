@@ -31,6 +31,8 @@ WINDOW = 8_000
 tested, too."""
 GROUP = "chaos-group"
 PREFIX = "chaos"
+POLICY = "epsilon_greedy"
+"""The one whose rule the oracle knows."""
 _TTL_DAYS = 60
 """Longer than any run: the market's time may run 300 times as fast as ours."""
 _SETTLE_S = 300.0
@@ -100,6 +102,7 @@ class Scene:
             "REDIS_CLUSTER": str(servers.is_redis_cluster).lower(),
             "KAFKA_GROUP_ID": GROUP,
             "META_STRATEGY_KEY_PREFIX": PREFIX,
+            "META_STRATEGY_POLICY": POLICY,
             "META_STRATEGY_DEDUPE_WINDOW": str(WINDOW),
             "META_STRATEGY_OPEN_DECISIONS_MAX": str(WINDOW),
             "META_STRATEGY_DECISION_TTL_DAYS": str(_TTL_DAYS),
@@ -132,6 +135,7 @@ class Scene:
             redis_url=self.servers.redis_nodes[0].url,
             redis_cluster=self.servers.is_redis_cluster,
             meta_strategy_key_prefix=PREFIX,
+            meta_strategy_policy=POLICY,
             meta_strategy_dedupe_window=WINDOW,
             meta_strategy_open_decisions_max=WINDOW,
             meta_strategy_decision_ttl_days=_TTL_DAYS,

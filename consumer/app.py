@@ -93,7 +93,7 @@ class Worker:
             RefusedError: The servers hold what does not fit.
         """
         settings, logger = self._settings, self._logger
-        for warning in unknown_variables(os.environ):
+        for warning in (*unknown_variables(os.environ), *settings.unread()):
             logger.warning(warning)
         decider = settings.decider
         self._metrics.epsilon.set(settings.policy.epsilon(0))

@@ -38,6 +38,16 @@ from schemas import CloseReason, StrategyID, StrategyProfile
 
 _SECRETS = ("KAFKA_SASL_PASSWORD", "REDIS_URL")
 """Variables whose value may come from the file that `<NAME>_FILE` names."""
+_EPSILON_GREEDY = frozenset(
+    {
+        "meta_strategy_epsilon",
+        "meta_strategy_epsilon_min",
+        "meta_strategy_epsilon_decay",
+        "meta_strategy_min_samples",
+        "meta_strategy_min_confidence_for_exploit",
+    }
+)
+"""What no other policy reads."""
 
 _Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 _MOST_POOLED = 64
@@ -82,7 +92,7 @@ class Settings(BaseSettings):
 
     meta_strategy_enabled: bool = True
     meta_strategy_candles_timeframe: Annotated[str, Field(max_length=32)] = ""
-    meta_strategy_policy: PolicyName = "epsilon_greedy"
+    meta_strategy_policy: PolicyName = "ucb"
     meta_strategy_objective: Objective = "profit"
     meta_strategy_half_life: _Positive = HALF_LIFE
     meta_strategy_epsilon: _Share = 0.10
@@ -138,6 +148,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read secrets from named files, too."""
         return init_settings, _SecretFiles(settings_cls), env_settings, dotenv_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _who_sets_epsilon_means_it(cls, data: Any) -> Any:
+        if "meta_strategy_policy" not in data and _EPSILON_GREEDY & data.keys():
+            return {**data, "meta_strategy_policy": "epsilon_greedy"}
+        return data
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -315,6 +332,15 @@ class Settings(BaseSettings):
             hysteresis=self.regime_hysteresis,
             min_dwell_ms=round(self.regime_min_dwell_s * 1000),
         )
+
+    def unread(self) -> list[str]:
+        """List variables that are set and that the policy does not read, each as a warning."""
+        if self.meta_strategy_policy == "epsilon_greedy":
+            return []
+        told = f"is not read with META_STRATEGY_POLICY={self.meta_strategy_policy}"
+        return [
+            f"{name.upper()}: {told}" for name in sorted(_EPSILON_GREEDY & self.model_fields_set)
+        ]
 
     @property
     def policy(self) -> Policy:

@@ -9,7 +9,7 @@ from quality.scoring import CEILING, SINGLE, Tally
 from quality.tracks import ALWAYS, UNIFORM, Track
 from quality.worlds import World
 
-SHIPPED = "epsilon_greedy"
+SHIPPED = "ucb"
 """The policy that settings have by default."""
 HINDSIGHT = (CEILING, SINGLE)
 

@@ -14,7 +14,7 @@ from consumer.doctor import Finding, examine
 def doctor() -> None:
     """Check settings, Kafka, topics and Redis; exit code 1 when something is wrong."""
     loaded = settings.load()
-    for warning in settings.unknown_variables(os.environ):
+    for warning in (*settings.unknown_variables(os.environ), *loaded.unread()):
         _show(Finding("settings", "warning", warning))
     _show(Finding("settings", "ok", f"policy {loaded.meta_strategy_policy}"))
     findings = asyncio.run(_examine(loaded))

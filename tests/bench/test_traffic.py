@@ -40,7 +40,7 @@ def as_record(signal: BenchSignal, offset: int = 0) -> ConsumerRecord:
 def decided_by_worker(signals: list[BenchSignal]) -> list[bytes]:
     from consumer.decide import Decider
 
-    settings = Settings(_env_file=None)
+    settings = Settings(_env_file=None, meta_strategy_policy="epsilon_greedy")
     pipeline = Pipeline(Decider(settings.detector, settings.selector, seed=0))
     state = PartitionState(settings.fold)
     records = [as_record(signal, offset) for offset, signal in enumerate(signals)]

@@ -15,6 +15,7 @@ from chaos.messages import close
 from chaos.oracle import Findings, compare_rows, judge_partition
 from chaos.replay import replay
 from chaos.report import holds, invariants
+from chaos.scene import POLICY
 from chaos.storm import Plan, run
 from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState, Position
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.timeout(180)
 # The oracle, on logs that the product's own pipeline wrote, and that are then spoilt
 
 PARTITION = 3
-SETTINGS = Settings()
+SETTINGS = Settings(meta_strategy_policy=POLICY)
 
 
 class Logs:

@@ -41,7 +41,7 @@ METRICS = {
 
 async def busy(deploy: Deploy, **settings: str) -> tuple[Deployment, WorkerProcess]:
     """A deployment in which everything happened once."""
-    deployment = await deploy(partitions=2, **settings)
+    deployment = await deploy(partitions=2, META_STRATEGY_POLICY="epsilon_greedy", **settings)
     worker = await deployment.started()
     sent = list(signals(80, seed=71, symbols=("EURUSD", "BTCUSDT", "BINANCE:XRP/USDT")))
     await deployment.send_signals(*map(keyed, sent), keyed(sent[0]), Out(value=b"", key=b"X"))

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from random import Random
 from signal import SIGTERM
 from typing import Any
 
@@ -84,7 +85,7 @@ async def test_every_signal_is_decided_by_the_contract_and_every_trade_is_learne
     deploy: Deploy,
 ) -> None:
     """Four rounds, so that later decisions exploit what earlier trades taught."""
-    deployment = await deploy(partitions=4)
+    deployment = await deploy(partitions=4, META_STRATEGY_POLICY="epsilon_greedy")
     await deployment.started()
     sent = list(
         signals(
@@ -137,6 +138,41 @@ async def test_every_signal_is_decided_by_the_contract_and_every_trade_is_learne
             "traceparent": TRACE,
         }
     assert await deployment.dead_letters() == []
+
+
+async def test_the_default_policy_finds_what_pays_and_carries_it_to_other_symbols(
+    deploy: Deploy,
+) -> None:
+    """The best strategy is not the cold-start choice of its regime."""
+    best = "trend_rider"
+    deployment = await deploy(partitions=1)
+    await deployment.started()
+    many = list(signals(320, seed=4, symbols=("EURUSD",), accounts=(None,), kinds=("trend_up",)))
+    rng = Random(2)
+    chosen: list[str] = []
+    for done in range(0, 300, 20):
+        await deployment.send_signals(*map(keyed, many[done : done + 20]))
+        records = await answered(deployment, done + 20)
+        decisions = [content(record) for record in records[done:]]
+        chosen += [decision["strategy"] for decision in decisions]
+        await deployment.send_trades(
+            *(
+                keyed(
+                    trade_for(d, realized_r=rng.gauss(1.5 if d["strategy"] == best else 0.0, 1.5))
+                )
+                for d in decisions
+            )
+        )
+        await deployment.settled()
+    await deployment.send_signals(*(keyed(signal | {"symbol": "SOLUSDT"}) for signal in many[300:]))
+    records = await answered(deployment, 320)
+    elsewhere = [content(record) for record in records[300:]]
+
+    assert {content(record)["policy"] for record in records} == {"ucb"}
+    assert chosen[0] != best
+    assert Counter(chosen[-100:])[best] >= 80
+    assert [decision["strategy"] for decision in elsewhere] == [best] * 20
+    assert {decision["propensity"] for decision in elsewhere} == {1.0}
 
 
 async def test_decisions_stand_in_the_order_and_at_the_place_of_their_signals(

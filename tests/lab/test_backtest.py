@@ -207,7 +207,13 @@ def test_no_reward_changes_a_decision_before_its_exit() -> None:
     for series in (past, changed):
         # the same signals in both, so that only rewards can tell the futures apart
         found = [replace(entry_at(past, n, atr=0.5), series=series) for n in moments]
-        runs.append(run(walked(*found), meta_strategy_candidates="all"))
+        runs.append(
+            run(
+                walked(*found),
+                meta_strategy_policy="epsilon_greedy",
+                meta_strategy_candidates="all",
+            )
+        )
 
     before = [n for n, moment in enumerate(moments) if moment < 700]
     assert (runs[0].arms[before] == runs[1].arms[before]).all()
@@ -227,7 +233,9 @@ def test_a_reward_is_known_at_its_exit_and_not_before() -> None:
 def test_the_same_seed_gives_the_same_study() -> None:
     found = on_random_bars(600, seed=2, every=5)
 
-    first, again, other = run(found), run(found), run(found, meta_strategy_seed=4)
+    drawn = {"meta_strategy_policy": "epsilon_greedy"}
+    first, again = run(found, **drawn), run(found, **drawn)
+    other = run(found, **drawn, meta_strategy_seed=4)
 
     assert (first.arms == again.arms).all()
     assert first.explored == again.explored > 0
@@ -448,7 +456,7 @@ def test_a_study_of_the_shipped_bars() -> None:
 
     figures = studies.figures(found)
     names = [row["name"] for row in figures["policies"]]
-    assert names[:3] == ["epsilon_greedy", "always ultra_aggressive", "uniform"]
+    assert names[:3] == ["ucb", "always ultra_aggressive", "uniform"]
     assert {row["trades"] for row in figures["policies"]} == {figures["signals"]}
     assert [one["timeframe"] for one in figures["data"]] == ["1d", "1d"]
     assert figures["policies"][1]["gain_r"] is None

@@ -52,7 +52,11 @@ _SESSION_TIMEOUT_MS, _HEARTBEAT_MS, _REBALANCE_TIMEOUT_MS = 1_500, 450, 6_000
 
 @cache
 def _settings(candles_topic: str) -> Settings:
-    return Settings(_env_file=None, kafka_candles_topic=candles_topic)  # type: ignore[call-arg]
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        kafka_candles_topic=candles_topic,
+        meta_strategy_policy="epsilon_greedy",  # which the oracle knows
+    )
 
 
 @cache

@@ -11,7 +11,11 @@ from consumer.domain.context import ContextKey
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.base import Choice, Situation
-from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
+from consumer.domain.policies.beliefs import Apart, Estimate
+from consumer.domain.policies.estimators import Estimator
+from consumer.domain.policies.evidence import Seen, seen_in
+from consumer.domain.policies.ucb import Ucb
+from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.domain.tpsl import Levels
 from consumer.learn import learn
 from consumer.settings import load
@@ -22,14 +26,21 @@ _STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
 
 def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
-    situations: list[Situation] = []
-    choose = EpsilonGreedy.choose
+    made: list[tuple[Any, ...]] = []
 
-    def noted(policy: EpsilonGreedy, situation: Situation, draws: Any) -> Choice:
-        situations.append(situation)
-        return choose(policy, situation, draws)
+    def noted(kind: type, name: str) -> None:
+        method = getattr(kind, name)
 
-    monkeypatch.setattr(EpsilonGreedy, "choose", noted)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            made.extend(one for one in (*args, result) if isinstance(one, tuple))
+            return result
+
+        monkeypatch.setattr(kind, name, called)
+
+    noted(Ucb, "choose")
+    noted(Apart, "told")
+    noted(Estimator, "estimate")
     settings = load()
     state = PartitionState(settings.fold)
     signal = Signal.model_validate(make_signal())
@@ -38,13 +49,16 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     remembered = decision.remembered(7)
     yield from (decision, decision.levels, decision.entry, decision.context, remembered)
     yield from (remembered.numbered(8), remembered.closed(9), remembered.context)
-    yield from situations
     trade = TradeClosed.model_validate(make_trade(decision_id=decision.decision_id))
     result = learn(state, trade, offset=0, timestamp_ms=START_MS)
     assert isinstance(result, tuple)
     yield from (result, result.stats, state.position)
     yield from (one for group in state.trades.values() for one in group.values())
     yield from state.decisions.closed.values()
+    again = Signal.model_validate(make_signal(signal_id="again"))
+    assert settings.decider.decide(again, state, now_ms=START_MS, degraded=False) is not None
+    yield from made
+    yield from seen_in(state.table.row(decision.context), tuple(STRATEGY_PROFILES), [1.0] * 7, 1.0)
 
 
 def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,4 +68,14 @@ def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatc
         assert len(value) == len(type(value)._fields)  # type: ignore[attr-defined]
         for field, kind in zip(value, type(value).__annotations__.values(), strict=True):
             TypeAdapter(tuple[kind], config=_STRICT).validate_python((field,))  # type: ignore[valid-type]
-    assert {Decision, OpenDecision, ContextKey, Levels, Situation} <= set(map(type, found))
+    assert set(map(type, found)) >= {
+        Decision,
+        OpenDecision,
+        ContextKey,
+        Levels,
+        Situation,
+        Choice,
+        Estimate,
+        Apart,
+        Seen,
+    }

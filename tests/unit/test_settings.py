@@ -69,7 +69,7 @@ DEFAULTS: dict[str, Any] = {
     "kafka_start": "earliest",
     "redis_cluster": False,
     "meta_strategy_enabled": True,
-    "meta_strategy_policy": "epsilon_greedy",
+    "meta_strategy_policy": "ucb",
     "meta_strategy_half_life": 300.0,
     "meta_strategy_epsilon": 0.10,
     "meta_strategy_alpha": 0.20,
@@ -162,7 +162,35 @@ def test_defaults_are_the_contracts() -> None:
     assert {name: getattr(found, name) for name in DEFAULTS} == DEFAULTS
     assert found.redis_url.get_secret_value() == "redis://localhost:6379/0"
     assert found.meta_strategy_learn_exclude == {CloseReason.MANUAL, CloseReason.EXTERNAL}
-    assert found.policy.epsilon(10**6) == 0.10, "epsilon stays constant by default"
+
+
+def test_epsilon_stays_constant_by_default(env: Any) -> None:
+    env(META_STRATEGY_POLICY="epsilon_greedy")
+
+    assert load().policy.epsilon(10**6) == 0.10
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("META_STRATEGY_EPSILON", "0.1"),
+        ("META_STRATEGY_EPSILON_MIN", "0.01"),
+        ("META_STRATEGY_EPSILON_DECAY", "0.9"),
+        ("META_STRATEGY_MIN_SAMPLES", "5"),
+        ("META_STRATEGY_MIN_CONFIDENCE_FOR_EXPLOIT", "0.5"),
+    ],
+)
+def test_who_sets_what_only_epsilon_greedy_reads_means_it(env: Any, name: str, value: str) -> None:
+    env(**{name: value})
+    assert load().policy.name == "epsilon_greedy"
+    assert load().unread() == []
+
+    env(**{name: value, "META_STRATEGY_POLICY": "thompson"})
+    assert load().policy.name == "thompson"
+    assert load().unread() == [f"{name}: is not read with META_STRATEGY_POLICY=thompson"]
+
+    env(**{name: "", "META_STRATEGY_POLICY": "", "META_STRATEGY_ALPHA": "0.3"})
+    assert load().policy.name == "ucb"
 
 
 def test_every_variable_of_the_contract_is_known() -> None:

@@ -142,11 +142,10 @@ class Estimator:
         ]
         ahead = arms.index(favourite)
         narrow, wide = self.beliefs
-        likely: Posterior = Apart.before(
-            centres(rows[0], deviations, narrow, ahead), narrow.log_odds
-        )
+        means = centres(rows[0], deviations, narrow, ahead)
+        likely: Posterior = Apart.before(means, narrow.log_odds)
         if self.are_alike:
-            likely = Alike.before(likely.means, narrow.log_odds, self._correlation(arms))
+            likely = Alike.before(means, narrow.log_odds, self._correlation(arms))
         guard = Apart.before(centres(rows[0], deviations, wide, ahead), wide.log_odds)
         for number, row in enumerate(rows):
             likely = likely.told(row, narrow.widths[number])
