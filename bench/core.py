@@ -18,12 +18,14 @@ from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
 from consumer.learn import follow, learn
 from consumer.pipeline import Pipeline, decoded_candle, decoded_signal, decoded_trade
+from consumer.process import tune
 from consumer.settings import Settings
 from schemas import Candle, Signal, TradeClosed
 
 _ROUNDS = 9
 _SIGNALS = 6_000
 _WARM = 1_000
+_BATCH = 250
 _SYMBOLS = 200
 _FOLLOWED = 5
 """Signals that are followed at a time, of each symbol."""
@@ -75,14 +77,34 @@ def _each_us(run: Callable[[int, int], None]) -> float:
     return 1e6 * (time.process_time() - started) / (_SIGNALS - _WARM)
 
 
-def _decision_us(settings: Settings, messages: Sequence[Signal]) -> float:
+def _decision_us(
+    settings: Settings,
+    messages: Sequence[Signal],
+    records: Sequence[ConsumerRecord],
+    *,
+    is_news: bool,
+) -> float:
+    """Measure decisions from a table that has learned, half of the messages' trades.
+
+    Args:
+        settings: Of a worker.
+        messages: Signals.
+        records: Their closed trades.
+        is_news: Whether the trades of the batch before are learned between two batches, which is not
+            measured: rows are others then; else they stay as they were.
+    """
     state, decider = PartitionState(settings.fold), settings.decider
-
-    def run(start: int, end: int) -> None:
-        for signal in messages[start:end]:
+    trades, took_s = [decoded_trade(record) for record in records], 0.0
+    for first in range(0, _SIGNALS, _BATCH):
+        if first and (is_news or first <= _SIGNALS // 2):
+            for offset in range(first - _BATCH, first):
+                learn(state, trades[offset], offset=offset, timestamp_ms=_START_MS)
+        started = time.process_time()
+        for signal in messages[first : first + _BATCH]:
             decider.decide(signal, state, now_ms=_START_MS, degraded=False)
-
-    return _each_us(run)
+        if first > _SIGNALS // 2:
+            took_s += time.process_time() - started
+    return 1e6 * took_s / (_SIGNALS // 2 - _BATCH)
 
 
 def _step_us(settings: Settings, records: Sequence[ConsumerRecord]) -> float:
@@ -188,7 +210,8 @@ def _candle_us(followed: Settings, messages: Sequence[Signal]) -> float:
 
 
 def measure_core() -> list[Cost]:
-    """Measure all costs, in turns."""
+    """Measure all costs, in turns, with collector and allocator as the worker has them."""
+    tune()
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     followed = settings.model_copy(update={"kafka_candles_topic": "candles"})
     signals, trades = _signals_and_trades()
@@ -196,7 +219,14 @@ def measure_core() -> list[Cost]:
     old_settings = settings.model_copy(update={"meta_strategy_dedupe_window": _REMEMBERED})
     old = _old_state(old_settings, messages)
     measures: dict[str, tuple[Callable[[], float], float | None]] = {
-        "a decision, of a message that was read": (lambda: _decision_us(settings, messages), 20.0),
+        "a decision, of a message that was read": (
+            lambda: _decision_us(settings, messages, trades, is_news=False),
+            20.0,
+        ),
+        "the same, with rewards since the batch before": (
+            lambda: _decision_us(settings, messages, trades, is_news=True),
+            20.0,
+        ),
         "a decision, from message to message": (lambda: _step_us(settings, signals), None),
         "a closed trade, from its message": (lambda: _trade_us(settings, trades), None),
         "both, nothing remembered yet": (
