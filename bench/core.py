@@ -18,7 +18,6 @@ from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
 from consumer.learn import follow, learn
 from consumer.pipeline import Pipeline, decoded_candle, decoded_signal, decoded_trade
-from consumer.process import tune
 from consumer.settings import Settings
 from schemas import Candle, Signal, TradeClosed
 
@@ -210,8 +209,7 @@ def _candle_us(followed: Settings, messages: Sequence[Signal]) -> float:
 
 
 def measure_core() -> list[Cost]:
-    """Measure all costs, in turns, with collector and allocator as the worker has them."""
-    tune()
+    """Measure all costs, in turns."""
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     followed = settings.model_copy(update={"kafka_candles_topic": "candles"})
     signals, trades = _signals_and_trades()

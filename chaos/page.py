@@ -33,6 +33,7 @@ strategy must have earned is compared.
 
 Workers run through `chaos/worker.py`, which names places in their calls (before, during and after each step of
 an opening and of a transaction) at which they strike themselves dead or frozen. Nothing of it is in the product.
+They choose by `epsilon_greedy`, which the oracle has written anew; what they do with its choice is the same for each policy.
 All runs were made on one machine with brokers, Redis, workers and harness on the same cores; times are those of
 that machine and of what else ran on it. The session timeout is 6 s.
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from quality.market import SIGNALS
-from quality.product import ENTRANTS
-from quality.report import HINDSIGHT, SHIPPED, library_of
+from quality.product import ENTRANTS, SUITABLE_ONLY
+from quality.report import HINDSIGHT, SHIPPED, SPECIFIED, library_of
 from quality.scoring import LEAST_UNITS
 from quality.tracks import ALWAYS, UNIFORM
 
@@ -94,7 +94,11 @@ def verdicts(track: Mapping[str, Any]) -> list[str]:
     ]
     if own[0] != SHIPPED:
         lines.append(f"{named}: `{SHIPPED}`, the default: {_against(track, SHIPPED)}.")
-    for rival in (ALWAYS, SHIPPED):
+    if (narrowed := f"{SHIPPED}, {SUITABLE_ONLY}") in by_name:
+        lines.append(
+            f"{named}: `{narrowed}`, as the worker is set up by default: {_against(track, narrowed)}."
+        )
+    for rival in (ALWAYS, SPECIFIED):
         signs = {name: _sign(by_name[name]["gains"].get(rival)) for name in own}
         for word, sign in (("ahead of", 1), ("behind", -1)):
             if found := [f"`{name}`" for name in own if signs[name] == sign]:
@@ -111,7 +115,7 @@ def verdicts(track: Mapping[str, Any]) -> list[str]:
 
 def _against(track: Mapping[str, Any], name: str) -> str:
     gains = next(one["gains"] for one in track["contestants"] if one["name"] == name)
-    rivals = [ALWAYS, *track["best_of"].values()]
+    rivals = [ALWAYS, UNIFORM, SPECIFIED, *track["best_of"].values()]
     words = {1: "ahead of", 0: "not told apart from", -1: "behind"}
     return "; ".join(
         f"{words[_sign(gains[rival])]} `{rival}` ({_gain(track, gains[rival])})"
@@ -122,7 +126,7 @@ def _against(track: Mapping[str, Any], name: str) -> str:
 
 def is_own(name: str) -> bool:
     """Tell whether a contestant is one of the worker's ways to be set up."""
-    return name.removesuffix(", suitable only") in {one.name for one in ENTRANTS}
+    return name.removesuffix(f", {SUITABLE_ONLY}") in {one.name for one in ENTRANTS}
 
 
 def _sign(gain: Sequence[float] | None) -> int:
@@ -152,7 +156,7 @@ def _overview(tracks: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _rows(track: Mapping[str, Any]) -> list[list[str]]:
     best = track["best_of"]
-    rivals = {"default": ALWAYS, UNIFORM: UNIFORM, SHIPPED: SHIPPED, **best}
+    rivals = {"default": ALWAYS, UNIFORM: UNIFORM, SPECIFIED: SPECIFIED, **best}
     share = ["share of ceiling"] if track["has_prices"] else []
     head = ["", _unit(track), *share, *(f"less {rival}" for rival in rivals), "us"]
     rows = [head]

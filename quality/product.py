@@ -28,6 +28,9 @@ _PRICE, _ATR = 1000.0, 1.0  # no ladder comes near zero: every strategy is a can
 _NOT_REMEMBERED = "none"  # as a decision id: the strategy that a trade echoes counts
 
 
+SUITABLE_ONLY = "suitable only"
+
+
 class Entrant(NamedTuple):
     """One way to set the worker up."""
 
@@ -39,9 +42,12 @@ class Entrant(NamedTuple):
     @property
     def name(self) -> str:
         """What people call it."""
+        words: list[str] = [self.policy]
         if self.follows:
-            return f"{self.policy}, candles"
-        return self.policy if self.rule == "all" else f"{self.policy}, suitable only"
+            words.append("candles")
+        if self.rule == "suitable":
+            words.append(SUITABLE_ONLY)
+        return ", ".join(words)
 
 
 ENTRANTS = (
@@ -53,11 +59,7 @@ ENTRANTS = (
     Entrant("full_information"),
     Entrant("full_information", follows=True),
 )
-NARROWED = (
-    Entrant("epsilon_greedy", "suitable"),
-    Entrant("ucb", "suitable"),
-    Entrant("kernel_ucb", "suitable"),
-)
+NARROWED = tuple(one._replace(rule="suitable") for one in ENTRANTS)
 
 
 def entrants(scene: Scene) -> Iterator[Entrant]:

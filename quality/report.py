@@ -11,6 +11,8 @@ from quality.worlds import World
 
 SHIPPED = "ucb"
 """The policy that settings have by default."""
+SPECIFIED = "epsilon_greedy"
+"""The rule that the worker was specified with: all are compared with it."""
 HINDSIGHT = (CEILING, SINGLE)
 
 
@@ -47,7 +49,7 @@ def measured(
     tally = track.tally(worlds, arms)
     names = sorted(tally.values, key=tally.mean, reverse=True)
     best = best_of(tally)
-    rivals = [ALWAYS, UNIFORM, SHIPPED, *(name for name in names if library_of(name))]
+    rivals = [ALWAYS, UNIFORM, SPECIFIED, *(name for name in names if library_of(name))]
     return {
         "name": track.name,
         "title": track.title,

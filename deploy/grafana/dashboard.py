@@ -381,7 +381,8 @@ def choices() -> list[Any]:
                 (latest("epsilon", "max"), "epsilon"),
             ],
             "percentunit",
-            "The share follows epsilon as set, less what decay takes away as contexts fill.",
+            "With epsilon_greedy the share follows epsilon as set, less what decay takes away as contexts fill; "
+            "others explore what may be the best.",
         ),
         lines(
             "Signals and decisions",

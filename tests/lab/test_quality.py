@@ -264,7 +264,7 @@ def test_what_a_scene_cannot_tell_apart_is_left_out() -> None:
         "thompson",
     ]
     assert "linear" in [one.name for one in entrants(telling(0))]
-    assert len([*entrants(ruled())]) == 10
+    assert len([*entrants(ruled())]) == 14
 
 
 def move(entry: Entry, bars: int) -> float:

@@ -245,11 +245,10 @@ def test_rewards_are_measured_by_their_own_deviation() -> None:
 
     assert 2.8 < deviation < 3.1
     assert unknown == pytest.approx(LADDERS.variance["moderate"] ** 0.5)
-    assert [one.number for one in seen] == [0]
-    assert seen[0].weight == pytest.approx(40, rel=0.1)
-    assert seen[0].mean == pytest.approx(
-        known["scalp"].recent_r / (seen[0].weight * deviation), abs=1e-12
-    )
+    ((number, weight, mean),) = seen
+    assert number == 0
+    assert weight == pytest.approx(40, rel=0.1)
+    assert mean == pytest.approx(known["scalp"].recent_r / (weight * deviation), abs=1e-12)
 
 
 def test_nothing_is_believed_before_the_first_reward_of_a_candidate() -> None:

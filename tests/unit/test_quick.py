@@ -13,9 +13,7 @@ from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.beliefs import Apart, Estimate
 from consumer.domain.policies.estimators import Estimator
-from consumer.domain.policies.evidence import Seen, seen_in
 from consumer.domain.policies.ucb import Ucb
-from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.domain.tpsl import Levels
 from consumer.learn import learn
 from consumer.settings import load
@@ -57,8 +55,7 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     yield from state.decisions.closed.values()
     again = Signal.model_validate(make_signal(signal_id="again"))
     assert settings.decider.decide(again, state, now_ms=START_MS, degraded=False) is not None
-    yield from made
-    yield from seen_in(state.table.row(decision.context), tuple(STRATEGY_PROFILES), [1.0] * 7, 1.0)
+    yield from (one for one in made if hasattr(one, "_fields"))
 
 
 def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,5 +74,4 @@ def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatc
         Choice,
         Estimate,
         Apart,
-        Seen,
     }

@@ -69,8 +69,11 @@ class Posterior(Protocol):
     def log_evidence(self) -> float:
         """How well the rows were foretold, with the odds before."""
 
-    def told(self, seen: Sequence[Seen], width: float) -> Self:
-        """Go one row down: means may differ by `width` [deviations] there, and it says something."""
+    def widened(self, width: float) -> Self:
+        """Go one row down, where each mean may differ by `width` [deviations]."""
+
+    def told(self, seen: Sequence[Seen]) -> Self:
+        """Hear what the row says."""
 
 
 class Apart(NamedTuple):
@@ -85,11 +88,15 @@ class Apart(NamedTuple):
         """Believe in `means` [deviations], before any row."""
         return cls(means, [0.0] * len(means), log_odds)
 
-    def told(self, seen: Sequence[Seen], width: float) -> Self:
+    def widened(self, width: float) -> Self:
         """Go one row down."""
-        before, known, log_evidence = self
         square = width * width
-        means, variances = before.copy(), [have + square for have in known]
+        return self._replace(variances=[have + square for have in self.variances])
+
+    def told(self, seen: Sequence[Seen]) -> Self:
+        """Hear what the row says."""
+        means, variances, log_evidence = self
+        means, variances = means.copy(), variances.copy()
         odds, misfit = 1.0, 0.0
         for arm, n, mean in seen:
             variance = variances[arm]
@@ -121,14 +128,19 @@ class Alike(NamedTuple):
         """Of each mean [deviations^2]."""
         return [row[arm] for arm, row in enumerate(self.covariances)]
 
-    def told(self, seen: Sequence[Seen], width: float) -> Self:
+    def widened(self, width: float) -> Self:
         """Go one row down."""
         square = width * width
-        means = self.means.copy()
-        cov = [
-            [have + square * more for have, more in zip(row, extra, strict=True)]
-            for row, extra in zip(self.covariances, self.correlation, strict=True)
-        ]
+        return self._replace(
+            covariances=[
+                [have + square * more for have, more in zip(row, extra, strict=True)]
+                for row, extra in zip(self.covariances, self.correlation, strict=True)
+            ]
+        )
+
+    def told(self, seen: Sequence[Seen]) -> Self:
+        """Hear what the row says."""
+        means, cov = self.means.copy(), self.covariances.copy()
         odds, misfit = 1.0, 0.0
         for arm, n, mean in seen:
             row = cov[arm].copy()

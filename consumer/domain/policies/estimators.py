@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from math import exp
 from typing import NamedTuple, Protocol
 
-from consumer.domain.features import NO_FEATURES
 from consumer.domain.policies.base import Situation
 from consumer.domain.policies.beliefs import (
     NARROW,
@@ -20,13 +19,13 @@ from consumer.domain.policies.beliefs import (
     mixed,
 )
 from consumer.domain.policies.evidence import Ladders, SumsOf, deviations_of, earned, seen_in
-from consumer.domain.policies.kept import Kept
 from consumer.domain.policies.objective import MEASURES, Objective, utilities
-from consumer.domain.qtable import NO_REWARDS, NO_ROW, decay_of
-from consumer.domain.quick import quick
+from consumer.domain.qtable import NO_REWARDS, Row, decay_of
 
 _LENGTH = 0.8
 """Distance of log mean targets at which two arms' means correlate by 0.6: it spans the seven."""
+_LIMIT = 256
+"""Pairs of parents that are kept: those of the last batches; more only cost memory."""
 _ALONE = 0.05
 """Share of an arm's mean that no neighbour tells."""
 
@@ -75,7 +74,7 @@ class _Above(NamedTuple):
     downsides: list[float]
     """The same of losses alone, gains counting as 0 [R]."""
     posteriors: tuple[Posterior, Posterior]
-    """By belief."""
+    """By belief, before the context's own row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +99,11 @@ class Estimator:
         default_factory=dict, init=False, repr=False, compare=False
     )
     _decay: float = field(init=False, repr=False, compare=False)
-    _kept: Kept[_Above | None] = field(default_factory=Kept, init=False, repr=False, compare=False)
-    """What an account's and a regime's rewards say, for all of the regime's symbols."""
+    _kept: dict[tuple[int, int, tuple[str, ...], str], tuple[tuple[Row, Row], _Above | None]] = (
+        field(default_factory=dict, init=False, repr=False, compare=False)
+    )
+    """What an account's and a regime's rewards say, for all of the regime's symbols; by identity of
+    their rows, which never change once made, and are held here."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_decay", decay_of(self.half_life))
@@ -113,18 +115,20 @@ class Estimator:
             situation: What is to be chosen for.
             favourite: The candidate that has a head start where arms differ much.
         """
-        regime, _, row, candidates, parents, _, _ = situation
-        parents_alone = quick(
-            Situation, (regime, 0.0, NO_ROW, candidates, parents, True, NO_FEATURES)
-        )
-        above = self._kept.get(parents_alone, favourite, self._above)
+        _, _, row, candidates, parents, _, _ = situation
+        widest, regime = parents
+        key = (id(widest), id(regime), candidates, favourite)
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= _LIMIT:
+                self._kept.clear()
+            kept = self._kept[key] = (parents, self._above(situation, favourite))
+        above = kept[1]
         if above is None:
             return None
         deviations, downsides, (likely, guard) = above
         own = seen_in(row, candidates, deviations, self._decay, self.sums_of)
-        narrow, wide = self.beliefs
-        told = likely.told(own, narrow.widths[2]), guard.told(own, wide.widths[2])
-        found = mixed(deviations, above.posteriors, told)
+        found = mixed(deviations, above.posteriors, (likely.told(own), guard.told(own)))
         return utilities(found, self.objective, deviations=deviations, downsides=downsides)
 
     def _above(self, situation: Situation, favourite: str) -> _Above | None:
@@ -147,10 +151,11 @@ class Estimator:
         if self.are_alike:
             likely = Alike.before(means, narrow.log_odds, self._correlation(arms))
         guard = Apart.before(centres(rows[0], deviations, wide, ahead), wide.log_odds)
-        for number, row in enumerate(rows):
-            likely = likely.told(row, narrow.widths[number])
-            guard = guard.told(row, wide.widths[number])
-        return _Above(deviations, [downside for _, downside in found], (likely, guard))
+        for row, likely_width, guard_width in zip(rows, narrow.widths, wide.widths, strict=False):
+            likely = likely.widened(likely_width).told(row)
+            guard = guard.widened(guard_width).told(row)
+        posteriors = likely.widened(narrow.widths[-1]), guard.widened(wide.widths[-1])
+        return _Above(deviations, [downside for _, downside in found], posteriors)
 
     def _correlation(self, arms: tuple[str, ...]) -> Correlation:
         found = self._correlations.get(arms)

@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from operator import itemgetter
-from typing import NamedTuple, Self
+from typing import Self
 
 from consumer.domain.qtable import ArmStats, Row, recent_count
-from consumer.domain.quick import quick
 from consumer.domain.reward import RewardUnit, in_unit
 from schemas import StrategyProfile
 
@@ -78,19 +77,12 @@ on_paper: SumsOf = _sums(
 """What would have been earned, whoever was chosen."""
 
 
-class Seen(NamedTuple):
-    """What a row says of one arm.
+Seen = tuple[int, float, float]
+"""What a row says of an arm: its number, its rewards [1], above 0, older ones in part, and their mean [deviations].
 
-    An arm's rewards are measured by their own deviation, so that the noise of one is 1 for every
-    arm: a wide ladder swings three times as much as a near one.
-    """
-
-    number: int
-    """Of the arm."""
-    weight: float
-    """Rewards [1], above 0; older ones in part."""
-    mean: float
-    """Mean reward [deviations]."""
+An arm's rewards are measured by their own deviation, so that the noise of one is 1 for every arm: a
+wide ladder swings three times as much as a near one.
+"""
 
 
 def deviations_of(
@@ -139,5 +131,5 @@ def seen_in(
             count, _, _, _, recent = sums_of(stats)
             if count:
                 weight = recent_count(count, decay)
-                found.append(quick(Seen, (number, weight, recent / (weight * deviations[number]))))
+                found.append((number, weight, recent / (weight * deviations[number])))
     return found

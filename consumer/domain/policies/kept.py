@@ -31,15 +31,11 @@ class Kept(Generic[T]):
     def get(self, situation: Situation, cold_start: str, make: Callable[[Situation, str], T]) -> T:
         """Give what `make` gives for a situation and its cold-start choice."""
         regime, _, row, candidates, (widest, parent), _, features = situation
-        key: tuple[int | str | Features, ...] = (
-            id(row),
-            id(candidates),
-            cold_start,
-            regime,
-            features,
-        )
+        key: tuple[int | str | Features, ...]
         if self._leans_on_parents:
-            key += (id(parent), id(widest))
+            key = (id(row), id(widest), id(parent), id(candidates), cold_start, regime, features)
+        else:
+            key = (id(row), id(candidates), cold_start, regime, features)
         found = self._found.get(key)
         if found is not None:
             return found[1]
