@@ -90,8 +90,9 @@ class Apart(NamedTuple):
 
     def widened(self, width: float) -> Self:
         """Go one row down."""
+        means, variances, log_evidence = self
         square = width * width
-        return self._replace(variances=[have + square for have in self.variances])
+        return quick(type(self), (means, [have + square for have in variances], log_evidence))
 
     def told(self, seen: Sequence[Seen]) -> Self:
         """Hear what the row says."""
