@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from consumer.settings import Settings
+
 ROOT = Path(__file__).parent.parent
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 """Interpreter of the bench environment, made by `make bench` when peers are asked for."""
@@ -82,7 +84,8 @@ DEFAULT_POLICY = Contender(
     "this worker, its default policy",
     _WORKER,
     EXACTLY_ONCE,
-    remark="`ucb`; all others learn and choose by epsilon-greedy over a moving average",
+    remark=f"`{Settings.model_fields['meta_strategy_policy'].default}`; all others learn and choose by "
+    "epsilon-greedy over a moving average",
     environment={"META_STRATEGY_POLICY": ""},  # as if it were not set
 )
 PEERS = (

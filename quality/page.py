@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quality.market import SIGNALS
-from quality.product import ENTRANTS, SUITABLE_ONLY
+from quality.product import ENTRANTS, SUITABLE_ONLY, Entrant
 from quality.report import HINDSIGHT, SHIPPED, SPECIFIED, library_of
 from quality.scoring import LEAST_UNITS
 from quality.tracks import ALWAYS, UNIFORM
@@ -94,7 +94,7 @@ def verdicts(track: Mapping[str, Any]) -> list[str]:
     ]
     if own[0] != SHIPPED:
         lines.append(f"{named}: `{SHIPPED}`, the default: {_against(track, SHIPPED)}.")
-    if (narrowed := f"{SHIPPED}, {SUITABLE_ONLY}") in by_name:
+    if (narrowed := Entrant(SHIPPED, "suitable").name) in by_name:
         lines.append(
             f"{named}: `{narrowed}`, as the worker is set up by default: {_against(track, narrowed)}."
         )

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from consumer.domain.policies.catalog import PolicyName
+from consumer.settings import Settings
 from lab.measures import Ints
 from quality.peers import LIBRARIES
 from quality.scoring import CEILING, SINGLE, Tally
 from quality.tracks import ALWAYS, UNIFORM, Track
 from quality.worlds import World
 
-SHIPPED = "ucb"
+SHIPPED: PolicyName = Settings.model_fields["meta_strategy_policy"].default
 """The policy that settings have by default."""
 SPECIFIED = "epsilon_greedy"
 """The rule that the worker was specified with: all are compared with it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import exp
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from consumer.domain.policies.beliefs import (
     mixed,
 )
 from consumer.domain.policies.evidence import Ladders, SumsOf, deviations_of, earned, seen_in
+from consumer.domain.policies.kept import Bounded
 from consumer.domain.policies.objective import MEASURES, Objective, utilities
 from consumer.domain.qtable import NO_REWARDS, Row, decay_of
 
@@ -99,8 +101,8 @@ class Estimator:
         default_factory=dict, init=False, repr=False, compare=False
     )
     _decay: float = field(init=False, repr=False, compare=False)
-    _kept: dict[tuple[int, int, tuple[str, ...], str], tuple[tuple[Row, Row], _Above | None]] = (
-        field(default_factory=dict, init=False, repr=False, compare=False)
+    _kept: Bounded[tuple[int, int, tuple[str, ...], str], tuple[tuple[Row, Row], _Above | None]] = (
+        field(default_factory=partial(Bounded, _LIMIT), init=False, repr=False, compare=False)
     )
     """What an account's and a regime's rewards say, for all of the regime's symbols; by identity of
     their rows, which never change once made, and are held here."""
@@ -120,9 +122,7 @@ class Estimator:
         key = (id(widest), id(regime), candidates, favourite)
         kept = self._kept.get(key)
         if kept is None:
-            if len(self._kept) >= _LIMIT:
-                self._kept.clear()
-            kept = self._kept[key] = (parents, self._above(situation, favourite))
+            kept = self._kept.keep(key, (parents, self._above(situation, favourite)))
         above = kept[1]
         if above is None:
             return None

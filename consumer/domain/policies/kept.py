@@ -9,7 +9,29 @@ from consumer.domain.policies.base import Situation
 _LIMIT = 1024
 """Results kept: the contexts of a busy partition; more only cost memory."""
 
+K = TypeVar("K")
 T = TypeVar("T")
+
+
+class Bounded(dict[K, T]):
+    """What was worked out lately; full, it begins anew: finding what is oldest would cost more.
+
+    Args:
+        limit: Entries at most.
+    """
+
+    __slots__ = ("_limit",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def keep(self, key: K, value: T) -> T:
+        """Keep a value, and give it."""
+        if len(self) >= self._limit:
+            self.clear()
+        self[key] = value
+        return value
 
 
 class Kept(Generic[T]):
@@ -26,7 +48,7 @@ class Kept(Generic[T]):
 
     def __init__(self, *, leans_on_parents: bool = True) -> None:
         self._leans_on_parents = leans_on_parents
-        self._found: dict[tuple[int | str | Features, ...], tuple[Situation, T]] = {}
+        self._found = Bounded[tuple[int | str | Features, ...], tuple[Situation, T]](_LIMIT)
 
     def get(self, situation: Situation, cold_start: str, make: Callable[[Situation, str], T]) -> T:
         """Give what `make` gives for a situation and its cold-start choice."""
@@ -39,8 +61,4 @@ class Kept(Generic[T]):
         found = self._found.get(key)
         if found is not None:
             return found[1]
-        result = make(situation, cold_start)
-        if len(self._found) >= _LIMIT:
-            self._found.clear()
-        self._found[key] = (situation, result)
-        return result
+        return self._found.keep(key, (situation, make(situation, cold_start)))[1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import exp, sqrt
 from operator import attrgetter
 
@@ -10,7 +11,7 @@ from consumer.domain.policies.base import Situation
 from consumer.domain.policies.beliefs import NARROW, Estimate
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.evidence import deviations_of
-from consumer.domain.policies.kept import Kept
+from consumer.domain.policies.kept import Bounded, Kept
 from consumer.domain.policies.slopes import Design, Slopes
 from consumer.domain.qtable import NO_REWARDS, ArmStats, Row
 from schemas.sums import total
@@ -45,12 +46,12 @@ class LinearEstimator:
     _kept: Kept[Estimate | None] = field(
         default_factory=Kept, init=False, repr=False, compare=False
     )
-    _slopes: dict[tuple[int, str], tuple[ArmStats, list[Slopes]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
+    _slopes: Bounded[tuple[int, str], tuple[ArmStats, list[Slopes]]] = field(
+        default_factory=partial(Bounded, _LIMIT), init=False, repr=False, compare=False
     )
     """By identity of the statistics, which never change once made, and are held here."""
-    _designs: dict[FeatureSums, list[Design]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
+    _designs: Bounded[FeatureSums, list[Design]] = field(
+        default_factory=partial(Bounded, _LIMIT), init=False, repr=False, compare=False
     )
     """By products: on paper all arms have the same."""
 
@@ -113,19 +114,13 @@ class LinearEstimator:
         made = [
             Slopes.of_sums(sums, deviation, design) for design in self._designs_of(sums[:PRODUCTS])
         ]
-        if len(self._slopes) >= _LIMIT:
-            self._slopes.clear()
-        self._slopes[key] = (stats, made)
-        return made
+        return self._slopes.keep(key, (stats, made))[1]
 
     def _designs_of(self, products: FeatureSums) -> list[Design]:
         kept = self._designs.get(products)
         if kept is None:
-            if len(self._designs) >= _LIMIT:
-                self._designs.clear()
-            kept = self._designs[products] = [
-                Design.of_products(products, width) for width in _WIDTHS
-            ]
+            made = [Design.of_products(products, width) for width in _WIDTHS]
+            kept = self._designs.keep(products, made)
         return kept
 
     @property
