@@ -1,8 +1,10 @@
-# Two stages: the first resolves nothing, it only installs what the hashed locks name and builds
-# the project's wheel; the second holds the interpreter, one virtual environment and no tools.
+# Two stages: the first resolves nothing, it only installs what the hashed locks name and builds the
+# project's wheel, its hot modules compiled; the second holds the interpreter, one virtual environment
+# and no tools. Both have the same Python; the first has a C compiler, too.
+ARG BUILD_IMAGE=python:3.13
 ARG PYTHON_IMAGE=python:3.13-slim
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${BUILD_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore \
@@ -11,19 +13,24 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     UV_PYTHON_DOWNLOADS=never
 WORKDIR /src
 
-COPY requirements.txt requirements-demo.txt ./
-# uv itself comes out of the lock, with its hash, and holds the build requirements to theirs
-RUN awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements-demo.txt > /tmp/uv.txt \
+COPY requirements.txt requirements-native.txt ./
+# uv itself comes out of the lock, with its hash
+RUN awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements-native.txt > /tmp/uv.txt \
     && pip install --no-deps --require-hashes --only-binary :all: -r /tmp/uv.txt \
     && python -m venv --without-pip /opt/venv \
     && uv pip install --python /opt/venv/bin/python --require-hashes --no-deps --only-binary :all: \
-        --compile-bytecode -r requirements.txt
+        --compile-bytecode -r requirements.txt \
+    && python -m venv --without-pip /opt/build \
+    && uv pip install --python /opt/build/bin/python --require-hashes --no-deps --only-binary :all: \
+        -r requirements-native.txt
 
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/native.py deploy/
 COPY schemas/ schemas/
 COPY consumer/ consumer/
-# hatchling and what it needs are pinned and hashed in requirements-demo.txt; nothing else is fetched
-RUN uv build --wheel --build-constraints requirements-demo.txt --require-hashes --out-dir /tmp/dist . \
+# hatchling, mypyc and what they need are in that lock, too; nothing else is fetched
+RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 \
+    uv build --wheel --no-build-isolation --python /opt/build/bin/python --out-dir /tmp/dist . \
     && uv pip install --python /opt/venv/bin/python --no-deps --no-index --compile-bytecode /tmp/dist/*.whl
 
 

@@ -32,6 +32,23 @@ demo: $(VENV)/.demo ## Run the worker on a local Kafka and Redis against real ma
 test: $(VENV)/.dev ## Run all tests, on a real Kafka and Redis
 	@$(BIN)/pytest -n 3 $(ARGS)
 
+# A copy of this tree, with what every record goes through compiled. The sources stay as they are, and are
+# what is run here unless a target says otherwise: nobody edits a module and runs its old binary.
+NATIVE := build/native
+build/compiled/.done: $(VENV)/.dev deploy/native.py $(shell find consumer schemas -name '*.py')
+	rm -rf build/compiled
+	$(BIN)/python deploy/native.py build/compiled > build/compiled.log || { cat build/compiled.log; exit 1; }
+	@touch $@
+
+native: build/compiled/.done ## Copy this tree to build/native, its hot modules compiled (needs a C compiler)
+	@rm -rf $(NATIVE) && mkdir -p $(NATIVE)
+	@git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --create | tar --extract -C $(NATIVE)
+	@cp -R build/compiled/. $(NATIVE)
+	@ln -s $(CURDIR)/$(VENV) $(NATIVE)/$(VENV)
+
+test-native: native ## Run all tests on the compiled modules
+	@cd $(NATIVE) && $(VENV)/bin/pytest -n 3 $(ARGS)
+
 properties: $(VENV)/.dev ## Try each rule on a hundred times as many examples, other ones each time
 	@$(BIN)/pytest -n 2 --hypothesis-profile=thorough tests/unit $(ARGS)
 
@@ -48,7 +65,7 @@ $(BENCH_VENV)/.done: requirements-bench.txt | $(BIN)/uv
 	$(PYTHON) -m venv $(BENCH_VENV)
 	-$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r requirements-bench.txt && touch $@
 
-bench: $(VENV)/.dev $(if $(filter --peers --all --write-docs,$(ARGS)),$(BENCH_VENV)/.done) ## Measure the worker beside others, in interleaved rounds (ARGS="--peers --growth")
+bench: $(VENV)/.dev $(if $(shell command -v cc),native) $(if $(filter --peers --all --write-docs,$(ARGS)),$(BENCH_VENV)/.done) ## Measure the worker beside others, in interleaved rounds (ARGS="--peers --growth")
 	@$(BIN)/python -m bench.run $(ARGS)
 
 QUALITY_VENV := $(VENV)-quality

@@ -6,5 +6,6 @@ compile=(.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --ge
 "${compile[@]}" pyproject.toml -o requirements.txt
 "${compile[@]}" pyproject.toml --extra local --group build -c requirements.txt -o requirements-demo.txt
 "${compile[@]}" pyproject.toml --extra local --extra lab --group build --group dev -c requirements-demo.txt -o requirements-dev.txt
+"${compile[@]}" pyproject.toml --group build --group native -c requirements-dev.txt -o requirements-native.txt
 "${compile[@]}" --group bench -o requirements-bench.txt
 "${compile[@]}" --group quality -o requirements-quality.txt

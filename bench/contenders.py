@@ -14,6 +14,10 @@ ROOT = Path(__file__).parent.parent
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 """Interpreter of the bench environment, made by `make bench` when peers are asked for."""
 
+NATIVE = ROOT / "build" / "native"
+"""This tree with its hot modules compiled, made by `make bench` where there is a C compiler."""
+IS_COMPILED = any(NATIVE.glob("consumer__mypyc.*"))
+
 EXACTLY_ONCE = "exactly once"
 AT_LEAST_ONCE = "at least once"
 
@@ -51,8 +55,24 @@ class Contender(NamedTuple):
 
 
 _WORKER = ("-m", "consumer.cli.main", "worker")
+_SHIPPED = {"PYTHONPATH": str(NATIVE)} if IS_COMPILED else {}
+"""As an image has it: compiled."""
 
-WORKER = Contender("worker", "this worker", _WORKER, EXACTLY_ONCE)
+WORKER = Contender(
+    "worker",
+    "this worker",
+    _WORKER,
+    EXACTLY_ONCE,
+    remark="" if IS_COMPILED else "not compiled: there was no C compiler",
+    environment=_SHIPPED,
+)
+SOURCES = Contender(
+    "worker-sources",
+    "this worker, not compiled",
+    _WORKER,
+    EXACTLY_ONCE,
+    remark="its sources as they are; in the other rows of this worker mypyc has compiled the hot modules",
+)
 PLAIN = Contender(
     "plain", "plain aiokafka", ("-m", "bench.plain_worker"), EXACTLY_ONCE, remark="the yardstick"
 )
@@ -69,7 +89,7 @@ AT_LEAST = Contender(
     "this worker, at least once",
     _WORKER,
     AT_LEAST_ONCE,
-    environment={"KAFKA_PROCESSING_GUARANTEE": "at_least_once"},
+    environment=_SHIPPED | {"KAFKA_PROCESSING_GUARANTEE": "at_least_once"},
 )
 LOGGING = Contender(
     "worker-logs",
@@ -77,7 +97,7 @@ LOGGING = Contender(
     _WORKER,
     EXACTLY_ONCE,
     remark="LOG_LEVEL=INFO, LOG_RECORDS=sampled; all others log warnings only",
-    environment={"LOG_LEVEL": "INFO", "LOG_RECORDS": "sampled"},
+    environment=_SHIPPED | {"LOG_LEVEL": "INFO", "LOG_RECORDS": "sampled"},
 )
 DEFAULT_POLICY = Contender(
     "worker-default",
@@ -86,7 +106,7 @@ DEFAULT_POLICY = Contender(
     EXACTLY_ONCE,
     remark=f"`{Settings.model_fields['meta_strategy_policy'].default}`; all others learn and choose by "
     "epsilon-greedy over a moving average",
-    environment={"META_STRATEGY_POLICY": ""},  # as if it were not set
+    environment=_SHIPPED | {"META_STRATEGY_POLICY": ""},  # as if it were not set
 )
 PEERS = (
     Contender(
@@ -124,7 +144,7 @@ PEERS = (
         remark="in batches; no transaction over input and output",
     ),
 )
-ALL = (WORKER, PLAIN, FLOOR, DEFAULT_POLICY, AT_LEAST, LOGGING, *PEERS)
+ALL = (WORKER, SOURCES, PLAIN, FLOOR, DEFAULT_POLICY, AT_LEAST, LOGGING, *PEERS)
 BY_NAME = {contender.name: contender for contender in ALL}
 
 

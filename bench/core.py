@@ -14,6 +14,7 @@ from typing import NamedTuple
 from aiokafka.structs import ConsumerRecord
 
 from bench.traffic import make_backlog, symbol
+from consumer import process
 from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
 from consumer.learn import follow, learn
@@ -243,3 +244,8 @@ def measure_core() -> list[Cost]:
         for name, (measure, _) in measures.items():
             found[name].append(measure())
     return [Cost(name, found[name], limit) for name, (_, limit) in measures.items()]
+
+
+if __name__ == "__main__":
+    process.tune()  # collector and allocator as the worker has them
+    print(*measure_core(), sep="\n")

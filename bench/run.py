@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,15 +33,18 @@ from bench.contenders import (
     BY_NAME,
     DEFAULT_POLICY,
     FLOOR,
+    IS_COMPILED,
     LOGGING,
+    NATIVE,
     PEERS,
     PLAIN,
+    ROOT,
+    SOURCES,
     WORKER,
     Contender,
     missing_peers,
     peer_versions,
 )
-from bench.core import measure_core
 from bench.drain import measure_drain
 from bench.growth import ROWS, measure_opening, measure_rebuild, measure_sizes
 from bench.machine import describe_machine, describe_versions, supported
@@ -50,7 +54,6 @@ from bench.profiling import profile_drain
 from bench.report import as_text, faults, measures_in, one_line, summary, table
 from bench.targets import failed, rows, targets
 from bench.traffic import make_backlog
-from consumer import process
 from consumer.local.stack import Stack, StackError, running_stack
 
 _RESULTS = Path(__file__).parent / "results"
@@ -131,6 +134,7 @@ async def measure_contenders(
     if options.peers or options.all:
         others = [peer for peer in PEERS if peer not in missing_peers()]
     variants = [AT_LEAST, LOGGING] if options.peers or options.all else []
+    sources = [SOURCES] if IS_COMPILED else []
     for number in range(1, options.rounds + 1):
         print(f"round {number} of {options.rounds}", flush=True)
 
@@ -141,7 +145,11 @@ async def measure_contenders(
         if options.only != "paced":
             for measure, backlog, all_of_them in (
                 ("drain", signals_alone, [WORKER, PLAIN, FLOOR]),
-                ("mixed", with_trades, [WORKER, PLAIN, DEFAULT_POLICY, *variants, *others]),
+                (
+                    "mixed",
+                    with_trades,
+                    [WORKER, PLAIN, *sources, DEFAULT_POLICY, *variants, *others],
+                ),
             ):
                 for contender in in_turn(all_of_them):
                     async with Run(contender, stack, broker) as run:
@@ -259,9 +267,11 @@ def run() -> None:
     if reason := supported():
         sys.exit(f"bench: {reason}")
     if options.core:
-        process.tune()  # collector and allocator as the worker has them
-        print(json.dumps(describe_machine()))
-        print(*measure_core(), sep="\n")
+        print(json.dumps(describe_machine()), flush=True)
+        for title, tree in (("compiled", NATIVE), ("not compiled", ROOT)):
+            if tree is ROOT or IS_COMPILED:
+                print(f"{title}:", flush=True)
+                subprocess.run([sys.executable, "-m", "bench.core"], cwd=tree, check=True)
         return
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # fresh topics have no leader yet
     try:

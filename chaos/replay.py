@@ -7,7 +7,7 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
-from consumer.domain.pooled import Elsewhere, Pool
+from consumer.domain.pooled import NOWHERE, Elsewhere, Pool
 from consumer.learn import learn
 from consumer.pipeline import Pipeline, decoded_trade
 from consumer.settings import Settings
@@ -40,7 +40,8 @@ def replay(
             trades=said["table_offset"], candles=said.get("candles_offset") or 0
         )
         # the same holds of what other partitions told
-        state.elsewhere = Elsewhere(Pool(said["pool_offset"]))
+        number = said["pool_offset"]
+        state.elsewhere = NOWHERE if number is None else Elsewhere(Pool(number))
         source = by_offset[said["source"]["offset"]]
         step = pipeline.step(
             state, (), [source], now_ms=record.timestamp, degraded=said["degraded"]

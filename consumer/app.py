@@ -121,6 +121,7 @@ class Worker:
             policy=settings.meta_strategy_policy,
             policy_version=decider.policy_version,
             guarantee=settings.kafka_processing_guarantee,
+            compiled=process.is_compiled(),
             page=f"http://{settings.http_host}:{port}/",
         )
         try:

@@ -83,4 +83,4 @@ class Record(Protocol):
     """Record time [ms]."""
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]

@@ -10,6 +10,8 @@ import sys
 import threading
 from types import FrameType
 
+from consumer import decide
+
 _GC_YOUNG = 100_000  # more than a batch makes
 # of glibc's malloc.h; other systems have no such call, or take no notice
 _M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 64 << 20
@@ -29,6 +31,11 @@ def tune() -> None:
         allocator = ctypes.CDLL(None)
         allocator.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
         allocator.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+
+
+def is_compiled() -> bool:
+    """Tell whether decisions are made by native code, or by the sources."""
+    return not decide.__file__.endswith(".py")
 
 
 def give_back() -> None:

@@ -9,13 +9,14 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
+from consumer.decision_log import LoggedDecision, decode_logged_decision
 from consumer.domain.following import CandleOutcome
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Position
 from consumer.errors import BadMessageError, RefusedError, TransientError
 from consumer.learn import follow, learn
 from consumer.pipeline import decoded_candle, decoded_trade
 from consumer.stream.log_reader import LogEnds, LogReader
-from consumer.wire import LoggedDecision, decode_logged_decision, decode_signal
+from consumer.wire import decode_signal
 from schemas import Candle, TradeClosed
 
 _PROGRESS_EVERY = 1_000

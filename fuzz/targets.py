@@ -13,6 +13,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
+from consumer.decision_log import LoggedDecision, decode_logged_decision
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.catalog import PolicyName
@@ -23,14 +24,7 @@ from consumer.settings import Settings
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
 from consumer.store.redis_view import RedisView
-from consumer.wire import (
-    LoggedDecision,
-    OutRecord,
-    decode_candle,
-    decode_logged_decision,
-    decode_signal,
-    decode_trade,
-)
+from consumer.wire import OutRecord, decode_candle, decode_signal, decode_trade
 from fuzz.records import CANDLES, DECISIONS, SIGNALS, START_MS, TRADES, Input
 from schemas import MAX_MESSAGE_BYTES, DeadLetterCode, MarketRegime, Mode, StrategyDecision
 
@@ -325,7 +319,7 @@ def _letters(run: _Run) -> dict[tuple[str, int], OutRecord]:
         if len(step.dead_letters) != len(step.refused):
             raise ViolationError("not each refused record has a dead letter")
         for letter in step.dead_letters:
-            said = dict(letter.headers)
+            said = {name: content or b"" for name, content in letter.headers}
             found[said["dlq.topic"].decode(), int(said["dlq.offset"])] = letter
     return found
 
@@ -333,7 +327,9 @@ def _letters(run: _Run) -> dict[tuple[str, int], OutRecord]:
 def _check_letter(record: FuzzRecord, letter: OutRecord) -> None:
     """Hold a dead letter to section 1 of the contract."""
     value = record.value or b""
-    said = {name: content.decode() for name, content in letter.headers if name[:4] == "dlq."}
+    said = {
+        name: (content or b"").decode() for name, content in letter.headers if name[:4] == "dlq."
+    }
     expected = {
         "dlq.topic": record.topic,
         "dlq.partition": str(record.partition),

@@ -57,7 +57,7 @@ class _Record:
     key: bytes | None
     value: bytes | None
     partition: int = 0
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consumer.domain.features import FeatureSums
 from consumer.domain.quick import quick
@@ -68,8 +68,8 @@ Row = Mapping[str, ArmStats]
 Never changed once made: a new reward makes a new row.
 """
 
-NO_REWARDS = ArmStats()
-NO_ROW: Row = MappingProxyType({})
+NO_REWARDS: Final = ArmStats()
+NO_ROW: Final[Row] = MappingProxyType({})
 
 HALF_LIFE = 300.0
 """Rewards of an arm after which one counts half, unless set otherwise."""

@@ -5,8 +5,8 @@ tuple, all of them and in the order of the fields: neither their number nor thei
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T", bound=tuple[Any, ...])
 
-quick: Callable[[type[_T], tuple[Any, ...]], _T] = tuple.__new__
+quick: Final[Callable[[type[_T], tuple[Any, ...]], _T]] = tuple.__new__

@@ -1,7 +1,7 @@
 """Which state is a market in? The first rule that matches wins (contract, section 2)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -98,9 +98,9 @@ class RegimeDetector:
     """Time that a regime lasts at least [ms], at least 0; an urgent one ends it at once."""
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if name.endswith("_threshold") and not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be above 0, was {getattr(self, name)}")
+        for name, value in asdict(self).items():
+            if name.endswith("_threshold") and not value > 0.0:
+                raise ValueError(f"{name} must be above 0, was {value}")
         if self.atr_reference is not None and not self.atr_reference > 0.0:
             raise ValueError(f"atr_reference must be above 0, was {self.atr_reference}")
         if not 0.0 <= self.hysteresis <= 0.5:

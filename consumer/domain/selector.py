@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from consumer.domain.draws import Draws
 from consumer.domain.features import NO_FEATURES, Features
@@ -143,7 +144,7 @@ class Selector:
             "candidates": self._rule,
             "cost_bps": self._cost_bps,
             "profiles": [p.model_dump(mode="json") for p in self.profiles.values()],
-            "regimes": {name: getattr(detector, name) for name in RegimeDetector.__slots__},
+            "regimes": asdict(detector),
             "seed": seed,
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from consumer.decision_log import LoggedDecision, with_offsets
 from consumer.domain.following import CandleOutcome
 from consumer.domain.partition_state import FoldResult
 from consumer.errors import BadMessageError, RefusedError
@@ -17,7 +18,6 @@ from consumer.migrate.plan import Migration
 from consumer.rebuild import Merged, MergedCandle, MergedDecision, MergedTrade, logs_of
 from consumer.stream.dense_producer import DenseProducer, partition_of
 from consumer.stream.log_reader import LogEnds, LogReader
-from consumer.wire import LoggedDecision, with_offsets
 from schemas import Candle, TradeClosed
 
 _ROUNDS = 3

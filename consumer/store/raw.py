@@ -1,7 +1,7 @@
 """A partition as it is stored: hashes of text, and what they mean."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from consumer.domain.partition_state import Position, StoredPartition, Totals
 from consumer.errors import RefusedError
@@ -71,4 +71,4 @@ class RawPartition:
 
 def decode_totals(fields: Mapping[str, str]) -> Totals:
     """Read the hash of counters."""
-    return Totals(**{name: int(fields.get(name, 0)) for name in Totals.__slots__})
+    return Totals(**{name: int(fields.get(name, 0)) for name in asdict(Totals())})

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from itertools import chain
 from time import perf_counter
@@ -16,7 +16,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
 from consumer.domain.following import Following, FollowingChanges
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition, Totals
+from consumer.domain.partition_state import PartitionState, Position, StoredPartition
 from consumer.ports import WriteAnswer
 from consumer.store import codec
 from consumer.store.client import RedisClient, asking
@@ -298,7 +298,7 @@ class RedisView:
 
 
 def _totals_fields(state: PartitionState) -> dict[str, str]:
-    fields = {name: str(getattr(state.totals, name)) for name in Totals.__slots__}
+    fields = {name: str(count) for name, count in asdict(state.totals).items()}
     # for pages, which cannot count them cheaply
     followed = 0 if state.following is None else state.following.open_count
     return fields | {"open": str(len(state.decisions.open)), "followed": str(followed)}

@@ -29,7 +29,7 @@ class DeadLetter:
     record: ConsumerRecord
 
     @property
-    def original_headers(self) -> list[tuple[str, bytes]]:
+    def original_headers(self) -> list[tuple[str, bytes | None]]:
         """The headers it came with."""
         return [(k, v) for k, v in self.record.headers if not k.startswith("dlq.")]
 

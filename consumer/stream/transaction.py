@@ -50,7 +50,7 @@ _FENCED = (
 )
 
 
-_Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]
+_Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], int]
 """Key, value, headers and time [ms]."""
 
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from consumer.connection import TopicNames
+from consumer.decision_log import decode_logged_decision
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition
 from consumer.errors import RefusedError, TransientError
@@ -27,7 +28,6 @@ from consumer.store.client import connect
 from consumer.store.memory import MemoryView
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
-from consumer.wire import decode_logged_decision
 from schemas import Candle, TradeClosed
 from tests.support.builders import OMIT, make_trade
 from tests.support.fold_oracle import LEVELS, decision_id

@@ -222,10 +222,12 @@ def test_nothing_switches_assertions_off() -> None:
 
 
 def test_lock_that_the_image_is_built_from_holds_the_build_backend() -> None:
-    lock = (ROOT / "requirements-demo.txt").read_text(encoding="utf-8")
+    lock = (ROOT / "requirements-native.txt").read_text(encoding="utf-8")
 
     assert re.search(r"^hatchling==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
     assert re.search(r"^uv==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
+    assert re.search(r"^mypy==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
+    assert re.search(r"^setuptools==\S+ \\\n    --hash=sha256:", lock, re.MULTILINE)
 
 
 def test_pod_is_restricted() -> None:

@@ -37,8 +37,10 @@ def test_a_lock_pins_everything_by_hash_and_names_no_host(lock: str) -> None:
 def test_the_larger_locks_hold_the_smaller_ones() -> None:
     """What is tested is what runs."""
     runtime, demo, dev = map(versions, LOCKS)
+    native = versions("requirements-native.txt")  # what the image's modules are compiled with
 
     assert runtime.items() <= demo.items() <= dev.items()
+    assert runtime.items() <= native.items() <= dev.items()
 
 
 def test_every_dependency_has_an_accepted_licence_and_the_page_says_which(tmp_path: Path) -> None:

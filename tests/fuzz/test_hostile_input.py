@@ -7,15 +7,10 @@ from typing import Any
 
 import pytest
 
+from consumer.decision_log import decode_logged_decision
 from consumer.errors import BadMessageError
 from consumer.telemetry import logs
-from consumer.wire import (
-    decode_logged_decision,
-    decode_signal,
-    decode_trade,
-    encode_dead_letter,
-    header,
-)
+from consumer.wire import decode_signal, decode_trade, encode_dead_letter, header
 from fuzz.targets import BROKER_LIMIT_BYTES, fuzz_pipeline, fuzz_state, size_on_the_wire
 from schemas import MAX_MESSAGE_BYTES, DeadLetterCode
 from tests.support.builders import START_MS, FakeRecord, make_signal, make_trade, signal_bytes

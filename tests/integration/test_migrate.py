@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from consumer.decision_log import LoggedDecision
 from consumer.errors import RefusedError
 from consumer.migrate.copy import by_time
 from consumer.migrate.plan import plan_migration
@@ -17,7 +18,6 @@ from consumer.rebuild import Merged, MergedDecision, MergedTrade
 from consumer.settings import Settings, load
 from consumer.stream.dense_producer import partition_of
 from consumer.stream.groups import commit_offsets
-from consumer.wire import LoggedDecision
 from tests.integration.conftest import Deploy
 from tests.support.builders import make_trade
 from tests.support.executor import signals, trade_for

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.process import is_compiled
 from tests.simulation.__main__ import run_seeds
 from tests.simulation.planted import PLANTED, find
 
@@ -31,6 +32,8 @@ def test_nothing_is_lost_doubled_or_stuck(first: int) -> None:
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str) -> None:
     """A simulation that finds nothing proves nothing, unless it would find what is there."""
+    if bug == "no_deduplication" and is_compiled():
+        pytest.skip("compiled code calls its own methods directly: none can be put in their place")
     known = [_KNOWN[bug]] if bug in _KNOWN else []
 
     seed, what = find(bug, [*known, *range(_WITHIN)])

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.decide import Decider, Decision, decision_id_of
+from consumer.decision_log import decode_logged_decision
 from consumer.domain.context import ContextKey
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position
@@ -21,7 +22,7 @@ from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
 from consumer.settings import load
-from consumer.wire import DecisionEncoder, OutRecord, decode_logged_decision, header
+from consumer.wire import DecisionEncoder, OutRecord, header
 from schemas import (
     DeadLetterCode,
     MarketRegime,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.decision_log import decode_logged_decision
 from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.features import (
     FEATURES,
@@ -30,7 +31,7 @@ from consumer.domain.policies.ucb import Ucb
 from consumer.domain.qtable import HALF_LIFE, NO_REWARDS, ArmStats, Row, decay_of, fold_reward
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.settings import Settings
-from consumer.wire import DecisionEncoder, decode_logged_decision
+from consumer.wire import DecisionEncoder
 from schemas import MarketRegime, Signal, TradeClosed
 from tests.support.builders import OMIT, START_MS, FakeRecord, make_signal, make_trade
 

@@ -1,7 +1,7 @@
 """The state of a partition is a fold of its logs: compared with an oracle that knows no product."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from consumer.domain.partition_state import (
     PartitionState,
     Position,
     StoredPartition,
-    Totals,
 )
 from consumer.domain.qtable import ArmStats, fold_paper_reward
 from consumer.domain.strategies import STRATEGY_PROFILES
@@ -258,7 +257,7 @@ def hashes(stored: StoredPartition) -> RawPartition:
             codec.trade_field(one.account, one.trade_id): codec.encode_trade(one)
             for one in reversed(stored.trades)
         },
-        totals={name: str(getattr(stored.totals, name)) for name in Totals.__slots__},
+        totals={name: str(count) for name, count in asdict(stored.totals).items()},
         parents={
             codec.parent_field(parent, strategy): codec.encode_parent(parent, strategy, stats)
             for parent, row in stored.parents.items()

@@ -1,6 +1,6 @@
 """From a regime to a strategy: who is eligible, and what happens when nobody is."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
@@ -171,6 +171,12 @@ def test_disabled_without_valid_levels_is_a_bad_signal() -> None:
     assert caught.value.code is DeadLetterCode.INVALID_LEVELS
 
 
+def other_than(value: float | None) -> float:
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else (value or 0.1) * 1.01
+
+
 def test_version_tells_everything_apart_that_changes_choices() -> None:
     """Decisions of two versions are evaluated apart: a change must never hide."""
     usual = RegimeDetector()
@@ -186,8 +192,8 @@ def test_version_tells_everything_apart_that_changes_choices() -> None:
         selector(profiles=merge_profiles([changed])).version(usual, 0),
         selector(profiles=dict(reversed(STRATEGY_PROFILES.items()))).version(usual, 0),
         *(
-            selector().version(replace(usual, **{name: (getattr(usual, name) or 0.1) * 1.01}), 0)
-            for name in RegimeDetector.__dataclass_fields__
+            selector().version(replace(usual, **{name: other_than(value)}), 0)
+            for name, value in asdict(usual).items()
         ),
     ]
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from consumer.decide import Decider, Decision
+from consumer.decision_log import decode_logged_decision
 from consumer.domain.context import ContextKey
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
@@ -17,7 +18,7 @@ from consumer.errors import RefusedError
 from consumer.settings import Settings
 from consumer.store import codec
 from consumer.store.meta import Meta
-from consumer.wire import DecisionEncoder, decode_logged_decision
+from consumer.wire import DecisionEncoder
 from schemas import MarketContext, MarketRegime, Signal
 from tests.support.builders import START_MS, make_signal
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -53,7 +52,6 @@ class EpsilonGreedy:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "epsilon_greedy"
-    leans_on_parents: ClassVar[bool] = False
     _kept: Kept[tuple[Choice, float]] = field(
         default_factory=partial(Kept, leans_on_parents=False), init=False, repr=False, compare=False
     )
@@ -71,6 +69,11 @@ class EpsilonGreedy:
             raise ValueError(f"epsilon_decay must be within (0, 1], was {self.epsilon_decay}")
         if self.min_samples < 0:
             raise ValueError(f"min_samples must be at least 0, was {self.min_samples}")
+
+    @property
+    def leans_on_parents(self) -> bool:
+        """Whether it looks at the rows over all symbols: no."""
+        return False
 
     def epsilon(self, rewards: int) -> float:
         """Give the exploration rate [1] of a context with so many rewards."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -24,7 +23,11 @@ class FullInformation:
     on_paper: Ucb
     earned: Ucb
     name: str = "full_information"
-    leans_on_parents: ClassVar[bool] = True
+
+    @property
+    def leans_on_parents(self) -> bool:
+        """Whether it looks at the rows over all symbols: yes."""
+        return True
 
     def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - nothing is drawn, ever
         """Give the exploration rate [1]: 0."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import erf, sqrt
 from statistics import NormalDist
-from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -63,7 +62,6 @@ class Thompson:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "thompson"
-    leans_on_parents: ClassVar[bool] = True
     _kept: Kept[tuple[Estimate, list[float]] | None] = field(
         default_factory=Kept, init=False, repr=False, compare=False
     )
@@ -71,6 +69,11 @@ class Thompson:
     def __post_init__(self) -> None:
         if not self.scale > 0.0:
             raise ValueError(f"scale must be above 0, was {self.scale}")
+
+    @property
+    def leans_on_parents(self) -> bool:
+        """Whether it looks at the rows over all symbols: yes."""
+        return True
 
     def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - no context explores at a fixed rate
         """Give the exploration rate [1]: 0, it follows from what is known."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -33,12 +32,16 @@ class Ucb:
     default_strategy: str = StrategyID.ULTRA_AGGRESSIVE
     """Id of the strategy taken where the regime is unknown."""
     name: str = "ucb"
-    leans_on_parents: ClassVar[bool] = True
     _kept: Kept[Choice] = field(default_factory=Kept, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.width >= 0.0:
             raise ValueError(f"width must be at least 0, was {self.width}")
+
+    @property
+    def leans_on_parents(self) -> bool:
+        """Whether it looks at the rows over all symbols: yes."""
+        return True
 
     def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - nothing is drawn, ever
         """Give the exploration rate [1]: 0."""

@@ -1,0 +1,115 @@
+"""Decisions as they stand in `strategy-decisions`: what a fold needs of them."""
+
+from typing import Annotated, NamedTuple, cast
+
+import orjson
+from pydantic import Field, ValidationError
+
+from consumer.domain.features import known
+from consumer.domain.following import Entry
+from consumer.domain.open_decision import OpenDecision
+from schemas import MarketRegime, Message, Side
+from schemas.fields import (
+    Account,
+    Identifier,
+    Measured,
+    Price,
+    StrategyName,
+    Symbol,
+    Timeframe,
+    TimeMs,
+    Variant,
+)
+
+_MAX_DECISION_BYTES = 1 << 20
+"""More than any batch a worker writes: to parse 100 MB that somebody else wrote there takes seconds."""
+
+
+class _LoggedTpsl(Message):
+    atr: Price
+    atr_mult_sl: Annotated[float, Field(gt=0.0)]
+    entry_reference: Price | None = None
+
+
+class _LoggedSource(Message):
+    topic: str
+    partition: int
+    offset: Annotated[int, Field(ge=0)]
+
+
+class _Logged(Message):
+    """What the fold needs of a record of `strategy-decisions`; checked like any input."""
+
+    decision_id: Identifier
+    account: Account
+    symbol: Symbol
+    side: Annotated[Side, Field(strict=False)]
+    regime: Annotated[MarketRegime, Field(strict=False)]
+    variant: Variant | None = None
+    strategy: StrategyName
+    is_exploration: bool
+    table_offset: Annotated[int, Field(ge=0)]
+    tpsl: _LoggedTpsl
+    source: _LoggedSource | None = None
+    candles_offset: Annotated[int, Field(ge=0)] | None = None
+    timeframe: Timeframe | None = None
+    signal_ts: TimeMs | None = None
+    features: Measured | None = None
+
+    @property
+    def entry(self) -> Entry | None:
+        price = self.tpsl.entry_reference
+        if price is None or self.signal_ts is None or self.timeframe is None:
+            return None
+        return Entry(price, self.signal_ts, self.timeframe)
+
+
+class LoggedDecision(NamedTuple):
+    """A decision as it stands in the log."""
+
+    remembered: OpenDecision
+    table_offset: int
+    is_exploration: bool
+    source: tuple[str, int, int] | None = None
+    """Topic, partition and offset of its signal."""
+    candles_offset: int | None = None
+    entry: Entry | None = None
+
+
+def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDecision | None:
+    """Read a decision that this worker, or one before it, wrote; None for a foreign record."""
+    if value is not None and len(value) > _MAX_DECISION_BYTES:
+        return None
+    try:
+        # from the bytes: most of what a decision says is not needed, and no object is made of it
+        logged = cast(_Logged, _Logged.__pydantic_validator__.validate_json(value or b""))
+    except ValidationError:
+        return None
+    tpsl, source = logged.tpsl, logged.source
+    remembered = OpenDecision(
+        logged.decision_id,
+        logged.account,
+        logged.symbol,
+        logged.side,
+        logged.regime,
+        logged.variant,
+        logged.strategy,
+        tpsl.atr,
+        tpsl.atr_mult_sl,
+        timestamp_ms,
+        known(logged.features),
+    )
+    return LoggedDecision(
+        remembered,
+        logged.table_offset,
+        logged.is_exploration,
+        None if source is None else (source.topic, source.partition, source.offset),
+        logged.candles_offset,
+        logged.entry,
+    )
+
+
+def with_offsets(value: bytes, table_offset: int, candles_offset: int | None) -> bytes:
+    """Give a logged decision other offsets, for logs whose offsets have changed."""
+    offsets = {"table_offset": table_offset, "candles_offset": candles_offset}
+    return orjson.dumps(orjson.loads(value) | offsets)
