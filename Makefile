@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## Run all tests, on a real Kafka and Redis
 # what is run here unless a target says otherwise: nobody edits a module and runs its old binary.
 NATIVE := build/native
 build/compiled/.done: $(VENV)/.dev deploy/native.py $(shell find consumer schemas -name '*.py')
-	rm -rf build/compiled
+	rm -rf build/compiled && mkdir -p build/compiled
 	$(BIN)/python deploy/native.py build/compiled > build/compiled.log || { cat build/compiled.log; exit 1; }
 	@touch $@
 
