@@ -10,7 +10,6 @@ from importlib.machinery import SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceF
 from typing import get_args
 
 _PAIRS, _BATCH = 900, 50
-_START_MS = 1_772_366_400_000
 
 
 class SourcesOnly:
@@ -26,7 +25,6 @@ class SourcesOnly:
 
 def digests() -> dict[str, str]:
     """Give the digest of all decisions and of the table after them, by policy."""
-    from bench.core import _record
     from bench.traffic import make_backlog
     from consumer.domain.partition_state import PartitionState
     from consumer.domain.policies.catalog import PolicyName
@@ -34,10 +32,11 @@ def digests() -> dict[str, str]:
     from consumer.process import is_compiled
     from consumer.settings import load
     from consumer.store import codec
+    from tests.support.builders import START_MS, FakeRecord
 
     backlog = make_backlog(_PAIRS, ts="2026-03-01T12:00:00.000Z", symbols=20)
-    signals = [_record("signals", n, s.key, s.value) for n, s in enumerate(backlog.signals)]
-    trades = [_record("trade-closed", n, *one) for n, one in enumerate(backlog.trades)]
+    signals = [FakeRecord(s.value, key=s.key, offset=n) for n, s in enumerate(backlog.signals)]
+    trades = [FakeRecord(value, key=key, offset=n) for n, (key, value) in enumerate(backlog.trades)]
     found = {"compiled": str(is_compiled())}
     for policy in get_args(PolicyName):
         settings = load(meta_strategy_policy=policy, meta_strategy_candidates="all")
@@ -48,13 +47,16 @@ def digests() -> dict[str, str]:
                 state,
                 trades[max(0, first - _BATCH) : first],
                 signals[first : first + _BATCH],
-                now_ms=_START_MS,
+                now_ms=START_MS,
                 degraded=False,
             )
-            for letter in step.decisions:
-                digest.update(letter.value or b"")
+            for record in step.decisions:
+                digest.update(record.value or b"")
         for context, row in state.table.rows.items():
             digest.update(repr(codec.encode_row(context, row)).encode())
+        for parent, row in state.table.parents.items():
+            for strategy, stats in row.items():
+                digest.update(codec.encode_parent(parent, strategy, stats).encode())
         found[policy] = digest.hexdigest()
     return found
 
