@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from sys import intern
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
@@ -19,6 +19,8 @@ from consumer.domain.tpsl import Levels, levels
 from consumer.errors import BadMessageError
 from schemas import DeadLetterCode, Mode, Signal, StrategyProfile
 
+_EXPLORE: Final = Mode.EXPLORE
+
 
 def decision_id_of(account: str, signal_id: str) -> str:
     """Give the id of a signal's decision: the same signal always gives the same id.
@@ -33,8 +35,8 @@ def decision_id_of(account: str, signal_id: str) -> str:
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANTS[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
-_NAMESPACE = uuid.NAMESPACE_URL.bytes
-_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_NAMESPACE: Final = uuid.NAMESPACE_URL.bytes
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """Of the RFC: the upper two of a digit's bits are 10."""
 
 
@@ -97,7 +99,7 @@ class Decision(NamedTuple):
     @property
     def is_exploration(self) -> bool:
         """Whether the strategy was drawn at random."""
-        return self.choice.mode is Mode.EXPLORE
+        return self.choice.mode is _EXPLORE
 
 
 class Decider:

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 import orjson
 from pydantic import ValidationError
 
 from consumer.decide import Decision
+from consumer.domain.quick import quick
 from consumer.errors import BadMessageError
 from consumer.ports import Record
 from schemas import (
@@ -31,7 +32,7 @@ of 1 MiB a record, and a record that cannot be sent would stop its partition."""
 _HEADER_OVERHEAD_BYTES = 2
 """The lengths of name and content take as much at least; there are few headers where they are more."""
 
-_MAX_TRACE_BYTES = 256
+_MAX_TRACE_BYTES: Final = 256
 """W3C's own is 55 bytes, later ones may be longer; a record's worth would not fit into a decision."""
 
 M = TypeVar("M", bound=Message)
@@ -241,7 +242,8 @@ class DecisionEncoder:
             trace = header(source.headers, "traceparent")
             if trace is not None and len(trace) <= _MAX_TRACE_BYTES:
                 headers.append(("traceparent", trace))
-        return OutRecord(signal.symbol.encode(), body[:-2] + tail, headers, decision.ts_ms)
+        record = (signal.symbol.encode(), body[:-2] + tail, headers, decision.ts_ms)
+        return quick(OutRecord, record)
 
 
 def encode_dead_letter(record: Record, error: BadMessageError, now_ms: int) -> OutRecord:

@@ -33,13 +33,17 @@ class KeyedDraws:
     Source: BLAKE2b as a keyed hash (RFC 7693, section 2.9); 53 bits a number, as random.random().
     """
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_draw_id", "_numbers", "_seed")
 
     def __init__(self, seed: int, draw_id: str) -> None:
-        self._numbers = _numbers(_keyed(seed), draw_id.encode())
+        self._seed, self._draw_id = seed, draw_id
+        self._numbers: Iterator[float] | None = None
+        """Begun with the first draw: not every policy makes one."""
 
     def random(self) -> float:
         """Give the next number, uniform in [0, 1)."""
+        if self._numbers is None:
+            self._numbers = _numbers(_keyed(self._seed), self._draw_id.encode())
         return next(self._numbers)
 
 

@@ -3,7 +3,7 @@
 from math import sqrt
 from typing import NamedTuple
 
-from consumer.domain.policies.evidence import SumsOf
+from consumer.domain.policies.evidence import Rewards
 from consumer.domain.qtable import ArmStats, recent_count
 
 LARGEST_Z = 4.0
@@ -26,14 +26,14 @@ class Drift(NamedTuple):
 def drift_of(
     stats: ArmStats,
     decay: float,
-    sums_of: SumsOf,
+    rewards: Rewards,
 ) -> Drift | None:
     """Compare what an arm earned lately with what it earned over all.
 
     Args:
         stats: Of the arm.
         decay: As they were folded [1].
-        sums_of: Which rewards count: `earned` or `on_paper`.
+        rewards: Which count: `earned` or `on_paper`.
 
     Returns:
         None before 30 rewards, without forgetting, or where all rewards were the same.
@@ -43,7 +43,7 @@ def drift_of(
         difference has variance v (sum of squared weights - 1 / count), as each mean is a weighted
         sum whose weights add up to 1.
     """
-    count, total, squares, _, recent_total = sums_of(stats)
+    (count, total, squares, _), (_, recent_total) = rewards.sums(stats), rewards.recent(stats)
     if count < _LEAST_REWARDS or decay == 1.0:
         return None
     mean, recent = total / count, recent_total / recent_count(count, decay)

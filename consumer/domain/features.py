@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from math import log10
+from typing import Final
 
 from schemas import Side, Signal
 from schemas.sums import total
@@ -26,7 +27,7 @@ FEATURES = (
 Features = tuple[float, ...]
 """One number for each of `FEATURES` [1], within -1 .. 1; empty: none are kept."""
 
-NO_FEATURES: Features = ()
+NO_FEATURES: Final[Features] = ()
 
 FeatureSums = tuple[float, ...]
 """Of an arm, see `fold_features` and `fold_centre`; empty before its first reward with features."""

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from consumer.domain.arm_table import ArmChanges, ArmTable
 from consumer.domain.context import ContextKey, ParentKey
@@ -31,12 +31,12 @@ from consumer.domain.reward import in_unit, realized_r
 from consumer.errors import BadMessageError
 from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, TradeClosed
 
-DEFAULT_ACCOUNT = "default"
+DEFAULT_ACCOUNT: Final = "default"
 
 Attribution = Literal["decision", "symbol", "echo"]
 """How a trade found its arm: by decision_id, by the newest open decision, by what it echoed."""
 
-_NOT_BY_LADDER = frozenset({CloseReason.TIMEOUT, CloseReason.LIQUIDATION})
+_NOT_BY_LADDER: Final = frozenset({CloseReason.TIMEOUT, CloseReason.LIQUIDATION})
 
 MarketKey = tuple[str, str, str]
 """Account, symbol and timeframe."""
@@ -299,8 +299,9 @@ class PartitionState:
         outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"
         if ordinal == 0:
             outcome = "excluded"
-        return FoldResult(
-            outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)
+        return quick(
+            FoldResult,
+            (outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)),
         )
 
     def _fold_path(self, arm: _Arm, trade: TradeClosed, atr: float | None) -> dict[str, float]:
@@ -384,13 +385,16 @@ class PartitionState:
     def _find_arm(self, trade: TradeClosed, account: str, timestamp_ms: int) -> _Arm:
         decision = self.decisions.decision_of(trade, account, timestamp_ms)
         if decision is not None:
-            return _Arm(
-                decision.context,
-                decision.strategy,
-                decision.atr,
-                decision.atr_mult_sl,
-                "symbol" if trade.decision_id is None else "decision",
-                decision,
+            return quick(
+                _Arm,
+                (
+                    decision.context,
+                    decision.strategy,
+                    decision.atr,
+                    decision.atr_mult_sl,
+                    "symbol" if trade.decision_id is None else "decision",
+                    decision,
+                ),
             )
         if trade.strategy is not None and trade.regime is not None:
             return self._echoed_arm(trade, account, trade.strategy, trade.regime)

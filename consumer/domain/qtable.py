@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -84,10 +83,9 @@ def decay_of(half_life: float) -> float:
     return math.pow(2.0, -1.0 / half_life)
 
 
-@lru_cache(maxsize=4096)  # asked for each arm of a context with each decision
 def recent_count(count: int, decay: float) -> float:
     """Give the sum of the weights behind `recent_r`: 1 + decay + decay^2 + ..., `count` terms."""
-    return float(count) if decay == 1.0 else (1.0 - decay**count) / (1.0 - decay)
+    return float(count) if decay == 1.0 else (1.0 - math.pow(decay, count)) / (1.0 - decay)
 
 
 def loss_square(reward: float) -> float:

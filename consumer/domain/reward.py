@@ -1,13 +1,13 @@
 """Entry, exits, fees and ATR -> what a trade earned."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from consumer.errors import BadMessageError
 from schemas import DeadLetterCode, TradeClosed
 
 RewardUnit = Literal["atr", "risk"]
 
-LARGEST_R = 1000.0  # contract, section 1: R lies within -1000 .. 1000
+LARGEST_R: Final = 1000.0  # contract, section 1: R lies within -1000 .. 1000
 
 
 def realized_r(trade: TradeClosed, atr: float | None) -> float:

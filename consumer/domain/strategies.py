@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from schemas import Aggressiveness, MarketRegime, StrategyID, StrategyProfile
 
@@ -148,9 +148,10 @@ def candidates(
     return found or (profiles[default],)
 
 
-_TRENDS = frozenset({MarketRegime.TREND_UP, MarketRegime.TREND_DOWN})
-_RIDES_FROM = 0.9
-_COLD_START: Mapping[MarketRegime, str] = MappingProxyType(
+_TRENDS: Final = frozenset({MarketRegime.TREND_UP, MarketRegime.TREND_DOWN})
+_RIDES_FROM: Final = 0.9
+_RIDER: Final = StrategyID.TREND_RIDER
+_COLD_START: Final[Mapping[MarketRegime, str]] = MappingProxyType(
     {
         MarketRegime.TREND_UP: StrategyID.ULTRA_AGGRESSIVE,
         MarketRegime.TREND_DOWN: StrategyID.ULTRA_AGGRESSIVE,
@@ -173,5 +174,5 @@ def cold_start_choice(regime: MarketRegime, confidence: float, default: str) -> 
     Source: contract, section 3.
     """
     if confidence >= _RIDES_FROM and regime in _TRENDS:
-        return StrategyID.TREND_RIDER
+        return _RIDER
     return _COLD_START.get(regime, default)

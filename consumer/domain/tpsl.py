@@ -1,9 +1,11 @@
 """ATR multiples -> stop-loss and take-profit prices."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from consumer.domain.quick import quick
 from schemas import Side, StrategyProfile
+
+_LONG: Final = Side.LONG
 
 
 class Levels(NamedTuple):
@@ -24,7 +26,7 @@ def levels(profile: StrategyProfile, side: Side, entry: float, atr: float) -> Le
         entry: Entry price [quote].
         atr: Average true range [quote].
     """
-    step = atr if side is Side.LONG else -atr
+    step = atr if side is _LONG else -atr
     return quick(
         Levels,
         (
@@ -38,5 +40,5 @@ def levels(profile: StrategyProfile, side: Side, entry: float, atr: float) -> Le
 
 def has_valid_levels(profile: StrategyProfile, side: Side, entry: float, atr: float) -> bool:
     """Tell whether all exit prices lie above zero: below it nothing is ever traded."""
-    farthest_down = profile.r_sl if side is Side.LONG else profile.r_tp3
+    farthest_down = profile.r_sl if side is _LONG else profile.r_tp3
     return entry - atr * farthest_down > 0.0

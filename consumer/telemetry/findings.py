@@ -99,8 +99,8 @@ def _drifting(
 ) -> dict[tuple[str, str], Drift]:
     found = {}
     for strategy, stats in row.items():
-        for kind, sums_of in _KINDS:
-            drift = drift_of(stats, decay, sums_of)
+        for kind, rewards in _KINDS:
+            drift = drift_of(stats, decay, rewards)
             # one that drifts has to come well back: at the edge every reward would turn it
             edge = _STAYS_Z if (strategy, kind) in before else LARGEST_Z
             if drift is not None and abs(drift.z) > edge:

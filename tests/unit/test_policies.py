@@ -241,7 +241,7 @@ def test_rewards_are_measured_by_their_own_deviation() -> None:
     known = row({"scalp": wide})
     deviation, _ = deviations_of("scalp", known["scalp"], LADDERS)
     unknown, _ = deviations_of("moderate", NO_REWARDS, LADDERS)
-    seen = seen_in(known, ("scalp", "moderate"), (deviation, unknown), DECAY)
+    seen = seen_in(known, ("scalp", "moderate"), [deviation, unknown], DECAY)
 
     assert 2.8 < deviation < 3.1
     assert unknown == pytest.approx(LADDERS.variance["moderate"] ** 0.5)
@@ -332,7 +332,7 @@ def test_a_long_life_keeps_no_more_than_some_results() -> None:
     for number in range(1500):
         chooser.choose(situation({"scalp": parent["scalp"]}, (parent, parent)), Random(number))
 
-    assert len(chooser._kept._found) <= 1024  # type: ignore[attr-defined]
+    assert len(chooser._kept._found._found) <= 1024  # type: ignore[attr-defined]
 
 
 # What is to be earned

@@ -1,14 +1,14 @@
 """What every policy takes and gives."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from consumer.domain.draws import Draws
 from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.qtable import NO_ROW, Row
 from schemas import MarketRegime, Mode
 
-NO_PARENTS: tuple[Row, Row] = (NO_ROW, NO_ROW)
+NO_PARENTS: Final[tuple[Row, Row]] = (NO_ROW, NO_ROW)
 """Of a context in which nothing was learned anywhere."""
 
 

@@ -58,11 +58,11 @@ class Posterior(Protocol):
     """What is believed of the arms' means after some rows, the widest first."""
 
     @property
-    def means(self) -> Sequence[float]:
+    def means(self) -> list[float]:
         """Of each arm [deviations]."""
 
     @property
-    def variances(self) -> Sequence[float]:
+    def variances(self) -> list[float]:
         """Of each mean [deviations^2]."""
 
     @property
@@ -72,7 +72,7 @@ class Posterior(Protocol):
     def widened(self, width: float) -> Self:
         """Go one row down, where each mean may differ by `width` [deviations]."""
 
-    def told(self, seen: Sequence[Seen]) -> Self:
+    def told(self, seen: list[Seen]) -> Self:
         """Hear what the row says."""
 
 
@@ -94,7 +94,7 @@ class Apart(NamedTuple):
         square = width * width
         return quick(type(self), (means, [have + square for have in variances], log_evidence))
 
-    def told(self, seen: Sequence[Seen]) -> Self:
+    def told(self, seen: list[Seen]) -> Self:
         """Hear what the row says."""
         means, variances, log_evidence = self
         means, variances = means.copy(), variances.copy()
@@ -139,7 +139,7 @@ class Alike(NamedTuple):
             ]
         )
 
-    def told(self, seen: Sequence[Seen]) -> Self:
+    def told(self, seen: list[Seen]) -> Self:
         """Hear what the row says."""
         means, cov = self.means.copy(), self.covariances.copy()
         odds, misfit = 1.0, 0.0
@@ -160,7 +160,7 @@ class Alike(NamedTuple):
 
 
 def centres(
-    widest: Sequence[Seen], deviations: Sequence[float], belief: Belief, favourite: int
+    widest: list[Seen], deviations: list[float], belief: Belief, favourite: int
 ) -> list[float]:
     """Give each arm's mean before any reward [deviations]: the mean of all, from the widest row.
 
@@ -188,7 +188,7 @@ def centres(
 
 
 def mixed(
-    deviations: Sequence[float],
+    deviations: list[float],
     priors: tuple[Posterior, Posterior],
     posteriors: tuple[Posterior, Posterior],
 ) -> Estimate:
@@ -204,19 +204,16 @@ def mixed(
     p = 1.0 / (1.0 + exp(-ahead)) if ahead > 0.0 else exp(ahead) / (1.0 + exp(ahead))
     q = 1.0 - p
     both = p * q
-    means, unsure, before = [], [], []
-    for scale, x, y, v, w, a, b in zip(
-        deviations,
-        one.means,
-        other.means,
-        one.variances,
-        other.variances,
-        was_one.means,
-        was_other.means,
-        strict=True,
-    ):
+    ones, others, was_ones, was_others = one.means, other.means, was_one.means, was_other.means
+    one_variances, other_variances = one.variances, other.variances
+    means: list[float] = []
+    unsure: list[float] = []
+    before: list[float] = []
+    for arm, scale in enumerate(deviations):  # zipped, native code takes three times as long
+        x, y = ones[arm], others[arm]
         means.append(scale * (p * x + q * y))
         # of two Gaussians: what each is unsure of, and how far they are from each other
-        unsure.append(scale * sqrt(p * v + q * w + both * (x - y) * (x - y)))
-        before.append(scale * (p * a + q * b))
+        variance = p * one_variances[arm] + q * other_variances[arm] + both * (x - y) * (x - y)
+        unsure.append(scale * sqrt(variance))
+        before.append(scale * (p * was_ones[arm] + q * was_others[arm]))
     return quick(Estimate, (means, unsure, before, ()))

@@ -64,7 +64,7 @@ def make_policy(
         case "thompson":
             return Thompson(estimator=apart, default_strategy=default_strategy)
         case "full_information":
-            paper = replace(alike, sums_of=on_paper)
+            paper = replace(alike, rewards=on_paper)
             return FullInformation(
                 on_paper=Ucb(
                     estimator=LinearEstimator(base=paper, sums_of=paper_by_features),

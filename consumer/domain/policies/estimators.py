@@ -19,7 +19,7 @@ from consumer.domain.policies.beliefs import (
     centres,
     mixed,
 )
-from consumer.domain.policies.evidence import Ladders, SumsOf, deviations_of, earned, seen_in
+from consumer.domain.policies.evidence import Ladders, Rewards, deviations_of, earned, seen_in
 from consumer.domain.policies.kept import Bounded
 from consumer.domain.policies.objective import MEASURES, Objective, utilities
 from consumer.domain.qtable import NO_REWARDS, Row, decay_of
@@ -87,14 +87,14 @@ class Estimator:
         ladders: Of all arms.
         half_life: As the rows were folded [rewards].
         are_alike: Whether neighbouring ladders are believed to earn alike, until rewards tell.
-        sums_of: Which rewards count.
+        rewards: Which count.
         objective: What is to be earned.
     """
 
     ladders: Ladders
     half_life: float
     are_alike: bool = False
-    sums_of: SumsOf = earned
+    rewards: Rewards = earned
     objective: Objective = "profit"
     beliefs: tuple[Belief, Belief] = (NARROW, WIDE)
     _correlations: dict[tuple[str, ...], Correlation] = field(
@@ -127,22 +127,22 @@ class Estimator:
         if above is None:
             return None
         deviations, downsides, (likely, guard) = above
-        own = seen_in(row, candidates, deviations, self._decay, self.sums_of)
+        own = seen_in(row, candidates, deviations, self._decay, self.rewards)
         found = mixed(deviations, above.posteriors, (likely.told(own), guard.told(own)))
         return utilities(found, self.objective, deviations=deviations, downsides=downsides)
 
     def _above(self, situation: Situation, favourite: str) -> _Above | None:
         arms, (widest, regime) = situation.candidates, situation.parents
         known = [widest.get(arm, NO_REWARDS) for arm in arms]
-        if not any(self.sums_of(stats)[0] for stats in known):
+        if not any(self.rewards.recent(stats)[0] for stats in known):
             return None
         found = [
-            deviations_of(arm, stats, self.ladders, self.sums_of)
+            deviations_of(arm, stats, self.ladders, self.rewards)
             for arm, stats in zip(arms, known, strict=True)
         ]
         deviations = [deviation for deviation, _ in found]
         rows = [
-            seen_in(row, arms, deviations, self._decay, self.sums_of) for row in (widest, regime)
+            seen_in(row, arms, deviations, self._decay, self.rewards) for row in (widest, regime)
         ]
         ahead = arms.index(favourite)
         narrow, wide = self.beliefs

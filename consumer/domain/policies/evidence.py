@@ -1,10 +1,9 @@
 """Rows of the table -> what they say of each arm, in units in which the arms compare."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log, sqrt
-from operator import itemgetter
-from typing import Self
+from typing import Final, Self
 
 from consumer.domain.qtable import ArmStats, Row, recent_count
 from consumer.domain.reward import RewardUnit, in_unit
@@ -16,7 +15,7 @@ _WALK_SHARE = 0.82
 It would be 1 for a driftless walk with one target and no time limit; partial closes, gaps and the
 limit take a part. On bars of eleven markets it was 0.77 to 0.95 for all seven ladders.
 """
-_PRIOR_REWARDS = 3.0
+_PRIOR_REWARDS: Final = 3.0
 """Weight of the above against an arm's own rewards: enough for the first few, soon outweighed."""
 
 
@@ -59,22 +58,33 @@ class Ladders:
         )
 
 
-SumsOf = Callable[[ArmStats], tuple[int, float, float, float, float]]
-"""Takes an arm's count of rewards, their sum [R], that of their squares and of the losses' squares
-[R^2], and the recent sum [R]."""
+class Rewards:
+    """Which rewards count: those that were earned, or those on paper.
+
+    Args:
+        on_paper: Whether it is what would have been earned, whoever was chosen.
+    """
+
+    __slots__ = ("_on_paper",)
+
+    def __init__(self, *, on_paper: bool) -> None:
+        self._on_paper = on_paper
+
+    def sums(self, stats: ArmStats) -> tuple[int, float, float, float]:
+        """Give an arm's count of rewards, their sum [R], that of their squares and of the losses' squares [R^2]."""
+        if self._on_paper:
+            return stats.paper_count, stats.paper_r, stats.paper_squares, stats.paper_loss_squares
+        return stats.count, stats.total_r, stats.sum_squares, stats.loss_squares
+
+    def recent(self, stats: ArmStats) -> tuple[int, float]:
+        """Give an arm's count of rewards, and their sum [R], older ones in part."""
+        if self._on_paper:
+            return stats.paper_count, stats.recent_paper_r
+        return stats.count, stats.recent_r
 
 
-def _sums(*names: str) -> SumsOf:
-    """Take fields of an arm by their place, in half of the time that their names take."""
-    return itemgetter(*map(ArmStats._fields.index, names))
-
-
-earned: SumsOf = _sums("count", "total_r", "sum_squares", "loss_squares", "recent_r")
-"""What was really earned."""
-on_paper: SumsOf = _sums(
-    "paper_count", "paper_r", "paper_squares", "paper_loss_squares", "recent_paper_r"
-)
-"""What would have been earned, whoever was chosen."""
+earned: Final = Rewards(on_paper=False)
+on_paper: Final = Rewards(on_paper=True)
 
 
 Seen = tuple[int, float, float]
@@ -86,7 +96,7 @@ wide ladder swings three times as much as a near one.
 
 
 def deviations_of(
-    arm: str, stats: ArmStats, ladders: Ladders, sums_of: SumsOf = earned
+    arm: str, stats: ArmStats, ladders: Ladders, rewards: Rewards = earned
 ) -> tuple[float, float]:
     """Give the deviation of one reward of an arm, and that of its losses alone [R], both above 0.
 
@@ -94,9 +104,9 @@ def deviations_of(
         arm: Its id.
         stats: Over all symbols of the account.
         ladders: Of all arms.
-        sums_of: Which rewards count.
+        rewards: Which count.
     """
-    count, total, squares, loss_squares, _ = sums_of(stats)
+    count, total, squares, loss_squares = rewards.sums(stats)
     variance, loss_variance = ladders.variance[arm], ladders.loss_variance[arm]
     if count:
         spread = max(0.0, squares - total * total / count)
@@ -111,9 +121,9 @@ def deviations_of(
 def seen_in(
     row: Row,
     arms: Sequence[str],
-    deviations: Sequence[float],
+    deviations: list[float],
     decay: float,
-    sums_of: SumsOf = earned,
+    rewards: Rewards = earned,
 ) -> list[Seen]:
     """Add up what a row says of the arms that have rewards in it.
 
@@ -122,13 +132,13 @@ def seen_in(
         arms: Ids, in any order.
         deviations: Of one reward, arm by arm [R], above 0; see `deviations_of`.
         decay: As the row was folded [1].
-        sums_of: Which rewards count.
+        rewards: Which count.
     """
-    found = []
+    found: list[Seen] = []
     for number, arm in enumerate(arms):
         stats = row.get(arm)
         if stats is not None:
-            count, _, _, _, recent = sums_of(stats)
+            count, recent = rewards.recent(stats)
             if count:
                 weight = recent_count(count, decay)
                 found.append((number, weight, recent / (weight * deviations[number])))

@@ -1,36 +1,40 @@
 """What was worked out for the same rows before."""
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from consumer.domain.features import Features
 from consumer.domain.policies.base import Situation
 
-_LIMIT = 1024
+_LIMIT: Final = 1024
 """Results kept: the contexts of a busy partition; more only cost memory."""
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Bounded(dict[K, T]):
+class Bounded(Generic[K, T]):
     """What was worked out lately; full, it begins anew: finding what is oldest would cost more.
 
     Args:
         limit: Entries at most.
     """
 
-    __slots__ = ("_limit",)
+    __slots__ = ("_found", "_limit")
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        self._found: dict[K, T] = {}
         self._limit = limit
+
+    def get(self, key: K) -> T | None:
+        """Give what was kept; None: nothing."""
+        return self._found.get(key)
 
     def keep(self, key: K, value: T) -> T:
         """Keep a value, and give it."""
-        if len(self) >= self._limit:
-            self.clear()
-        self[key] = value
+        if len(self._found) >= self._limit:
+            self._found.clear()
+        self._found[key] = value
         return value
 
 

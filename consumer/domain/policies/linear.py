@@ -102,7 +102,7 @@ class LinearEstimator:
         return tuple([one - usual for one, usual in zip(features, centre, strict=True)])
 
     def _deviation(self, arm: str, stats: ArmStats) -> float:
-        return deviations_of(arm, stats, self.base.ladders, self.base.sums_of)[0]
+        return deviations_of(arm, stats, self.base.ladders, self.base.rewards)[0]
 
     def _slopes_of(self, arm: str, stats: ArmStats) -> list[Slopes]:
         key = (id(stats), arm)

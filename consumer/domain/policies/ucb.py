@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
+from typing import Final
 
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
@@ -12,6 +14,11 @@ from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.quick import quick
 from schemas import Mode, StrategyID
+
+_EXPLOIT: Final = Mode.EXPLOIT
+_EXPLORE: Final = Mode.EXPLORE
+_REASONING: Final = "UCB: bound %.3f, %s %.3f of %d rewards, prior %.3f from %s%s"
+"""Made whole: native code takes half as long again for the parts of an f-string."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +66,22 @@ class Ucb:
             arm, mode, reasoning = favourite, Mode.HEURISTIC, "Cold start: no rewards yet"
         else:
             means, deviations, prior_means, notes = found
-            width = self.width
-            bounds = [m + width * d for m, d in zip(means, deviations, strict=True)]
-            best = bounds.index(max(bounds))  # ties go to the earlier one
+            width, best, bound, greatest = self.width, 0, -inf, -inf
+            for number, mean in enumerate(means):
+                upper = mean + width * deviations[number]
+                if upper > bound:  # ties go to the earlier one
+                    best, bound = number, upper
+                greatest = max(greatest, mean)
             arm, mean = candidates[best], means[best]
-            mode = Mode.EXPLOIT if mean >= max(means) else Mode.EXPLORE
-            reasoning = (
-                f"UCB: bound {bounds[best]:.3f}, {self.estimator.measure} {mean:.3f} of "
-                f"{row.get(arm, NO_REWARDS).count} rewards, prior {prior_means[best]:.3f} "
-                f"from {regime}{notes[best] if notes else ''}"
+            mode = _EXPLOIT if mean >= greatest else _EXPLORE
+            reasoning = _REASONING % (
+                bound,
+                self.estimator.measure,
+                mean,
+                row.get(arm, NO_REWARDS).count,
+                prior_means[best],
+                regime,
+                notes[best] if notes else "",
             )
         propensities = dict.fromkeys(candidates, 0.0)
         propensities[arm] = 1.0
