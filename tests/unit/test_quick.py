@@ -9,17 +9,18 @@ from pydantic import ConfigDict, TypeAdapter
 from consumer.decide import Decision
 from consumer.domain.context import ContextKey
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import PartitionState
+from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.domain.policies.base import Choice, Situation
-from consumer.domain.policies.beliefs import Apart, Estimate
+from consumer.domain.policies.beliefs import Estimate
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.ucb import Ucb
 from consumer.domain.tpsl import Levels
 from consumer.learn import learn
 from consumer.process import is_compiled
 from consumer.settings import load
+from consumer.wire import DecisionEncoder, OutRecord
 from schemas import Signal, TradeClosed
-from tests.support.builders import START_MS, make_signal, make_trade
+from tests.support.builders import START_MS, FakeRecord, make_signal, make_trade
 
 _STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
@@ -38,7 +39,7 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
         monkeypatch.setattr(kind, name, called)
 
     noted(Ucb, "choose")
-    noted(Apart, "told")
+    noted(PartitionState, "_find_arm")
     noted(Estimator, "estimate")
     settings = load()
     state = PartitionState(settings.fold)
@@ -46,6 +47,7 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     decision = settings.decider.decide(signal, state, now_ms=START_MS, degraded=False)
     assert decision is not None
     remembered = decision.remembered(7)
+    yield DecisionEncoder("ucb", "").encode(decision, FakeRecord(b""))
     yield from (decision, decision.levels, decision.entry, decision.context, remembered)
     yield from (remembered.numbered(8), remembered.closed(9), remembered.context)
     trade = TradeClosed.model_validate(make_trade(decision_id=decision.decision_id))
@@ -75,5 +77,6 @@ def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatc
         Situation,
         Choice,
         Estimate,
-        Apart,
+        FoldResult,
+        OutRecord,
     }

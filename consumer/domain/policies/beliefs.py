@@ -13,9 +13,10 @@ Source: Gelman et al., Bayesian Data Analysis, 3rd ed. (2013), chapters 5 (hiera
 (averaging); Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), section 2.2.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import exp, log, sqrt
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 from consumer.domain.policies.evidence import Seen
 from consumer.domain.quick import quick
@@ -54,50 +55,45 @@ class Estimate(NamedTuple):
     """What else is in each mean, for people; empty: nothing."""
 
 
-class Posterior(Protocol):
-    """What is believed of the arms' means after some rows, the widest first."""
+class Posterior(ABC):
+    """What is believed of the arms' means after some rows, the widest first; never changed once made.
 
-    @property
-    def means(self) -> list[float]:
-        """Of each arm [deviations]."""
+    Args:
+        means: Of each arm [deviations].
+        variances: Of each mean [deviations^2].
+        log_evidence: How well the rows were foretold, with the odds before.
+    """
 
-    @property
-    def variances(self) -> list[float]:
-        """Of each mean [deviations^2]."""
+    def __init__(self, means: list[float], variances: list[float], log_evidence: float) -> None:
+        self.means = means
+        self.variances = variances
+        self.log_evidence = log_evidence
 
-    @property
-    def log_evidence(self) -> float:
-        """How well the rows were foretold, with the odds before."""
-
-    def widened(self, width: float) -> Self:
+    @abstractmethod
+    def widened(self, width: float) -> "Posterior":
         """Go one row down, where each mean may differ by `width` [deviations]."""
 
-    def told(self, seen: list[Seen]) -> Self:
+    @abstractmethod
+    def told(self, seen: list[Seen]) -> "Posterior":
         """Hear what the row says."""
 
 
-class Apart(NamedTuple):
+class Apart(Posterior):
     """Arms tell nothing of each other."""
-
-    means: list[float]
-    variances: list[float]
-    log_evidence: float
 
     @classmethod
     def before(cls, means: list[float], log_odds: float) -> Self:
         """Believe in `means` [deviations], before any row."""
         return cls(means, [0.0] * len(means), log_odds)
 
-    def widened(self, width: float) -> Self:
+    def widened(self, width: float) -> Posterior:
         """Go one row down."""
-        means, variances, log_evidence = self
         square = width * width
-        return quick(type(self), (means, [have + square for have in variances], log_evidence))
+        return Apart(self.means, [have + square for have in self.variances], self.log_evidence)
 
-    def told(self, seen: list[Seen]) -> Self:
+    def told(self, seen: list[Seen]) -> Posterior:
         """Hear what the row says."""
-        means, variances, log_evidence = self
-        means, variances = means.copy(), variances.copy()
+        means, variances = self.means.copy(), self.variances.copy()
         odds, misfit = 1.0, 0.0
         for arm, n, mean in seen:
             variance = variances[arm]
@@ -108,55 +104,60 @@ class Apart(NamedTuple):
             gain = variance / spread
             means[arm] += gain * error
             variances[arm] = variance * (1.0 - gain)
-        return quick(type(self), (means, variances, log_evidence - 0.5 * (log(odds) + misfit)))
+        return Apart(means, variances, self.log_evidence - 0.5 * (log(odds) + misfit))
 
 
-class Alike(NamedTuple):
-    """The means of arms are correlated: each reward tells of all."""
+class Alike(Posterior):
+    """The means of arms are correlated: each reward tells of all.
 
-    means: list[float]
-    covariances: list[list[float]]
-    log_evidence: float
-    correlation: Correlation
+    Args:
+        means: Of each arm [deviations].
+        covariances: Of the means, arm by arm [deviations^2].
+        log_evidence: As in every posterior.
+        correlation: Of the means, before any reward.
+    """
+
+    def __init__(
+        self,
+        means: list[float],
+        covariances: list[list[float]],
+        log_evidence: float,
+        correlation: Correlation,
+    ) -> None:
+        super().__init__(means, [row[arm] for arm, row in enumerate(covariances)], log_evidence)
+        self._covariances = covariances
+        self._correlation = correlation
 
     @classmethod
     def before(cls, means: list[float], log_odds: float, correlation: Correlation) -> Self:
         """Believe in `means` [deviations], before any row."""
         return cls(means, [[0.0] * len(means) for _ in means], log_odds, correlation)
 
-    @property
-    def variances(self) -> list[float]:
-        """Of each mean [deviations^2]."""
-        return [row[arm] for arm, row in enumerate(self.covariances)]
-
-    def widened(self, width: float) -> Self:
+    def widened(self, width: float) -> Posterior:
         """Go one row down."""
         square = width * width
-        return self._replace(
-            covariances=[
-                [have + square * more for have, more in zip(row, extra, strict=True)]
-                for row, extra in zip(self.covariances, self.correlation, strict=True)
-            ]
-        )
+        covariances = [
+            [have + square * extra[other] for other, have in enumerate(row)]
+            for row, extra in zip(self._covariances, self._correlation, strict=True)
+        ]
+        return Alike(self.means, covariances, self.log_evidence, self._correlation)
 
-    def told(self, seen: list[Seen]) -> Self:
+    def told(self, seen: list[Seen]) -> Posterior:
         """Hear what the row says."""
-        means, cov = self.means.copy(), self.covariances.copy()
+        means, cov = self.means.copy(), self._covariances.copy()
         odds, misfit = 1.0, 0.0
         for arm, n, mean in seen:
-            row = cov[arm].copy()
+            row = cov[arm]  # made anew below, not changed
             spread = row[arm] + 1.0 / n
             error = mean - means[arm]
             odds *= spread
             misfit += error * error / spread
-            for other, common in enumerate(row):
+            for number, common in enumerate(row):
                 gain = common / spread
-                means[other] += gain * error
-                cov[other] = [
-                    have - gain * shared for have, shared in zip(cov[other], row, strict=True)
-                ]
+                means[number] += gain * error
+                cov[number] = [have - gain * row[other] for other, have in enumerate(cov[number])]
         log_evidence = self.log_evidence - 0.5 * (log(odds) + misfit)
-        return type(self)(means, cov, log_evidence, self.correlation)
+        return Alike(means, cov, log_evidence, self._correlation)
 
 
 def centres(

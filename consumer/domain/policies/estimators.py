@@ -150,7 +150,7 @@ class Estimator:
         likely: Posterior = Apart.before(means, narrow.log_odds)
         if self.are_alike:
             likely = Alike.before(means, narrow.log_odds, self._correlation(arms))
-        guard = Apart.before(centres(rows[0], deviations, wide, ahead), wide.log_odds)
+        guard: Posterior = Apart.before(centres(rows[0], deviations, wide, ahead), wide.log_odds)
         for row, likely_width, guard_width in zip(rows, narrow.widths, wide.widths, strict=False):
             likely = likely.widened(likely_width).told(row)
             guard = guard.widened(guard_width).told(row)
