@@ -44,8 +44,13 @@ class Decision(NamedTuple):
     """All that a decision says, before it is written down."""
 
     decision_id: str
-    account: str
+    context: ContextKey
+    """The row of the Q-table it was chosen from."""
     signal: Signal
+    price: float
+    """Of the signal [quote]: what its exits lie around."""
+    atr: float
+    """Of the signal [quote]: what its exits are measured by."""
     regime: RegimeResult
     choice: Choice
     profile: StrategyProfile
@@ -64,24 +69,20 @@ class Decision(NamedTuple):
     features: Features
     """Of the signal, where they are kept."""
 
-    @property
-    def context(self) -> ContextKey:
-        """The row of the Q-table it was chosen from."""
-        return ContextKey(self.account, self.signal.symbol, self.regime.regime)
-
     def remembered(self, number: int) -> OpenDecision:
         """Give what a reward will have to know of it, with its number in the partition."""
+        account, symbol, regime, variant = self.context
         return quick(
             OpenDecision,
             (
                 self.decision_id,
-                self.account,
-                intern(self.signal.symbol),  # many are remembered, of few symbols
+                account,
+                symbol,
                 self.signal.side,
-                self.regime.regime,
-                None,
+                regime,
+                variant,
                 self.choice.arm,
-                self.signal.market.atr,
+                self.atr,
                 self.profile.r_sl,
                 self.ts_ms,
                 self.features,
@@ -94,7 +95,7 @@ class Decision(NamedTuple):
     def entry(self) -> Entry:
         """What it is followed by."""
         signal = self.signal
-        return quick(Entry, (signal.market.current_price, signal.ts, signal.timeframe))
+        return quick(Entry, (self.price, signal.ts, signal.timeframe))
 
     @property
     def is_exploration(self) -> bool:
@@ -175,10 +176,13 @@ class Decider:
             BadMessageError: `invalid_levels`.
         """
         account = signal.account or DEFAULT_ACCOUNT
-        market = signal.market
-        held = state.markets.get((account, signal.symbol, signal.timeframe))
+        # each look at a field of a message takes as long as some multiplications
+        market, side = signal.market, signal.side
+        price, atr = market.current_price, market.atr
+        symbol = intern(signal.symbol)  # many are remembered, of few symbols
+        held = state.markets.get((account, symbol, signal.timeframe))
         regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
-        context = quick(ContextKey, (account, signal.symbol, regime.regime, None))
+        context = quick(ContextKey, (account, symbol, regime.regime, None))
         features = features_of(signal) if self._measures else NO_FEATURES
         parents = NO_PARENTS
         if self._leans_on_parents:
@@ -187,9 +191,9 @@ class Decider:
             regime,
             state.table.row(context),
             KeyedDraws(self._seed, decision_id),
-            side=signal.side,
-            entry=market.current_price,
-            atr=market.atr,
+            side=side,
+            entry=price,
+            atr=atr,
             spread_bps=market.spread_bps,
             parents=parents,
             trusts_paper=state.calibration(account).is_trusted,
@@ -200,12 +204,14 @@ class Decider:
             Decision,
             (
                 decision_id,
-                account,
+                context,
                 signal,
+                price,
+                atr,
                 regime,
                 choice,
                 profile,
-                levels(profile, signal.side, market.current_price, market.atr),
+                levels(profile, side, price, atr),
                 now_ms,
                 state.position.trades,
                 None if state.following is None else state.position.candles,

@@ -187,7 +187,8 @@ class DecisionEncoder:
     def encode(self, decision: Decision, source: Record) -> OutRecord:
         """Write one decision; `source` is the record of its signal."""
         signal, choice, regime = decision.signal, decision.choice, decision.regime
-        profile, levels, market = decision.profile, decision.levels, decision.signal.market
+        account, symbol, _, _ = decision.context
+        profile, levels = decision.profile, decision.levels
         tail = self._tails.get(choice.arm)
         if tail is None:
             tail = self._tails[choice.arm] = self._tail(profile)
@@ -195,8 +196,8 @@ class DecisionEncoder:
             {
                 "decision_id": decision.decision_id,
                 "signal_id": signal.signal_id,
-                "account": decision.account,
-                "symbol": signal.symbol,
+                "account": account,
+                "symbol": symbol,
                 "side": signal.side,
                 "timeframe": signal.timeframe,
                 "signal_ts": format_time_ms(signal.ts),
@@ -227,8 +228,8 @@ class DecisionEncoder:
                     "take_profit_1": levels.take_profit_1,
                     "take_profit_2": levels.take_profit_2,
                     "take_profit_3": levels.take_profit_3,
-                    "atr": market.atr,
-                    "entry_reference": market.current_price,
+                    "atr": decision.atr,
+                    "entry_reference": decision.price,
                 },
             }
         )
@@ -242,7 +243,7 @@ class DecisionEncoder:
             trace = header(source.headers, "traceparent")
             if trace is not None and len(trace) <= _MAX_TRACE_BYTES:
                 headers.append(("traceparent", trace))
-        record = (signal.symbol.encode(), body[:-2] + tail, headers, decision.ts_ms)
+        record = (symbol.encode(), body[:-2] + tail, headers, decision.ts_ms)
         return quick(OutRecord, record)
 
 

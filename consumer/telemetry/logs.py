@@ -104,7 +104,7 @@ class RecordLog:
             return
         symbol, regime, choice = decision.signal.symbol, decision.regime, decision.choice
         fields = {
-            "account": decision.account,
+            "account": decision.context.account,
             "symbol": symbol,
             "signal_id": decision.signal.signal_id,
             "decision_id": decision.decision_id,

@@ -146,7 +146,7 @@ def decide(decider: Decider, state: PartitionState, number: int, **fields: Any) 
     signal = Signal.model_validate(message)
     decision = decider.decide(signal, state, now_ms=START_MS, degraded=False)
     assert decision is not None
-    assert decision.decision_id == decision_id_of(decision.account, f"s{number}")
+    assert decision.decision_id == decision_id_of(decision.context.account, f"s{number}")
     return decision.regime.regime
 
 
