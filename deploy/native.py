@@ -24,6 +24,8 @@ MODULES = (
     "consumer/pipeline.py",
     "consumer/wire.py",
     "consumer/store/codec.py",
+    "consumer/store/keys.py",
+    "consumer/store/redis_delta.py",
 )
 """What takes most of a worker's time; the rest waits for Kafka, Redis and people."""
 

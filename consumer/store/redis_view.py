@@ -5,9 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from importlib import resources
-from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -15,95 +13,22 @@ import orjson
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
-from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.partition_state import PartitionState, Position, StoredPartition
 from consumer.ports import WriteAnswer
-from consumer.store import codec
 from consumer.store.client import RedisClient, asking
-from consumer.store.keys import PartitionKeys, context_name
+from consumer.store.keys import PartitionKeys
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
+from consumer.store.redis_delta import RedisDelta, prepared
 from consumer.store.snapshot import Snapshot
 
 _PART = 5_000
 """Entries of one part of a rewrite: some milliseconds of the server's single thread."""
 
-_WRITE, _CLEAR, _READ = (
+_WRITE, _CLEAR = (
     resources.files("consumer.store").joinpath(f"{name}.lua").read_text()
-    for name in ("write", "clear", "read")
+    for name in ("write", "clear")
 )
-
-
-@dataclass(slots=True)
-class HashDelta:
-    """Fields of one hash to set and to delete."""
-
-    sets: dict[str, str] = field(default_factory=dict)
-    deletes: list[str] = field(default_factory=list)
-
-    def put(self, name: str, value: str | None) -> None:
-        """Set a field, or delete it when there is no value."""
-        if value is None:
-            self.deletes.append(name)
-        else:
-            self.sets[name] = value
-
-    def __len__(self) -> int:
-        return len(self.sets) + len(self.deletes)
-
-    @property
-    def lists(self) -> tuple[list[str], list[str]]:
-        """Give it as the script takes it: field, value, ...; fields to delete."""
-        return list(chain.from_iterable(self.sets.items())), self.deletes
-
-    def parts(self, size: int) -> Iterator["HashDelta"]:
-        """Cut the sets into pieces of at most `size` fields."""
-        items = list(self.sets.items())
-        for start in range(0, len(items), size):
-            yield HashDelta(dict(items[start : start + size]))
-
-
-@dataclass(slots=True)
-class RedisDelta:
-    """A prepared write."""
-
-    partition: int
-    since: Position
-    position: Position
-    contexts: HashDelta = field(default_factory=HashDelta)
-    decisions: HashDelta = field(default_factory=HashDelta)
-    decision_ids: HashDelta = field(default_factory=HashDelta)
-    trades: HashDelta = field(default_factory=HashDelta)
-    totals: HashDelta = field(default_factory=HashDelta)
-    parents: HashDelta = field(default_factory=HashDelta)
-    markets: HashDelta = field(default_factory=HashDelta)
-    followed: HashDelta = field(default_factory=HashDelta)
-    series: HashDelta = field(default_factory=HashDelta)
-    rows: dict[str, HashDelta] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return sum(len(h) for h in (self.decisions, self.decision_ids, self.trades)) + len(
-            self.rows
-        )
-
-    @property
-    def hashes(self) -> list[HashDelta]:
-        """Give the fixed hashes in the order of the script's keys."""
-        return [
-            self.contexts,
-            self.decisions,
-            self.decision_ids,
-            self.trades,
-            self.totals,
-            self.parents,
-            self.markets,
-            self.followed,
-            self.series,
-        ]
-
-
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 class RedisView:
@@ -177,9 +102,12 @@ class RedisView:
 
     async def read_raw(self, partition: int) -> RawPartition:
         """Read all hashes of a partition as they stand at one moment."""
-        keys = self.keys(partition)
-        found = await self._run(self._bulk, _READ, keys.fixed, [])
-        return RawPartition(*map(_pairs, found))
+        with self._round_trip():
+            # not a script: it would make tables of its own of all fields first
+            pipeline = self._bulk.pipeline(transaction=True)
+            for key in self.keys(partition).fixed:
+                pipeline.hgetall(key)
+            return RawPartition(*await pipeline.execute())
 
     async def load(self, partition: int) -> StoredPartition | None:
         """Read a partition's state; None when nothing, or nothing whole, is there.
@@ -216,47 +144,7 @@ class RedisView:
 
     def prepare(self, partition: int, state: PartitionState, since: Position) -> RedisDelta:
         """Take a state's changes as a write; `since` is where the view is known to stand."""
-        keys = self.keys(partition)
-        changes = state.take_changes()
-        delta = RedisDelta(
-            partition, since, state.position, totals=HashDelta(_totals_fields(state))
-        )
-        rows, contexts, prefix = delta.rows, delta.contexts.sets, keys.row_prefix
-        for context, strategy in changes.table.arms:
-            name = context_name(context)
-            row = rows.get(prefix + name)
-            if row is None:
-                row = rows[prefix + name] = HashDelta()
-                contexts[name] = codec.encode_row(context, state.table.rows[context])
-            row.sets.update(codec.arm_fields(strategy, state.table.rows[context][strategy]))
-        for parent, strategy in changes.table.parents:
-            delta.parents.sets[codec.parent_field(parent, strategy)] = codec.encode_parent(
-                parent, strategy, state.table.parents[parent][strategy]
-            )
-        remembered = state.decisions
-        for decision_id in changes.decisions.decisions:
-            decision = remembered.find(decision_id)
-            delta.decisions.put(
-                decision_id, None if decision is None else codec.encode_decision(decision)
-            )
-        for account, decision_id in changes.decisions.ids:
-            number = remembered.lone_number(account, decision_id)
-            delta.decision_ids.put(
-                decision_id, None if number is None else codec.encode_decision_id(account, number)
-            )
-        for account, trade_id in changes.trades:
-            trade = state.trades[account].get(trade_id)
-            delta.trades.put(
-                codec.trade_field(account, trade_id),
-                None if trade is None else codec.encode_trade(trade),
-            )
-        for market in changes.markets:
-            delta.markets.sets[codec.market_field(market)] = codec.encode_held(
-                state.markets[market]
-            )
-        if state.following is not None:
-            _put_following(delta, state.following, changes.following)
-        return delta
+        return prepared(self.keys(partition), partition, state, since)
 
     async def write(self, delta: RedisDelta) -> WriteAnswer:
         """Apply a write if the view stands within its positions."""
@@ -283,11 +171,11 @@ class RedisView:
         token = secrets.token_hex(8)
         meta = [text for pair in self.meta.fields.items() for text in pair]
         await self._run(self._bulk, _CLEAR, keys.fixed, [token, keys.row_prefix, *meta])
-        for part in _parts(delta):
+        for part in delta.parts(_PART):
             answer = await self._write(self._bulk, part, token=token, last=False)
             if answer is not WriteAnswer.APPLIED:
                 return answer
-        end = _empty(delta)
+        end = delta.empty()
         end.totals = delta.totals
         return await self._write(self._bulk, end, token=token, last=True)
 
@@ -295,47 +183,3 @@ class RedisView:
         """Close the connections."""
         await self._client.aclose()
         await self._bulk.aclose()
-
-
-def _totals_fields(state: PartitionState) -> dict[str, str]:
-    fields = {name: str(count) for name, count in asdict(state.totals).items()}
-    # for pages, which cannot count them cheaply
-    followed = 0 if state.following is None else state.following.open_count
-    return fields | {"open": str(len(state.decisions.open)), "followed": str(followed)}
-
-
-def _put_following(delta: RedisDelta, following: Following, changes: FollowingChanges) -> None:
-    for decision_id in changes.followed:
-        one = following.followed.get(decision_id)
-        delta.followed.put(decision_id, None if one is None else codec.encode_followed(one))
-    for series in changes.series:
-        delta.series.sets[codec.series_field(series)] = codec.encode_last_candle(
-            following.series[series]
-        )
-
-
-def _empty(delta: RedisDelta) -> RedisDelta:
-    return RedisDelta(delta.partition, delta.since, delta.position)
-
-
-def _parts(delta: RedisDelta) -> Iterator[RedisDelta]:
-    for name in (
-        "contexts",
-        "decisions",
-        "decision_ids",
-        "trades",
-        "parents",
-        "markets",
-        "followed",
-        "series",
-    ):
-        for piece in getattr(delta, name).parts(_PART):
-            part = _empty(delta)
-            setattr(part, name, piece)
-            yield part
-    rows = list(delta.rows.items())
-    # a row has some sixty fields
-    for start in range(0, len(rows), _PART // 60):
-        part = _empty(delta)
-        part.rows = dict(rows[start : start + _PART // 60])
-        yield part
