@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection, TopicNames
-from consumer.decide import Decision
+from consumer.counting import count_decisions, count_rewards
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.domain.pooled import Elsewhere
@@ -33,7 +33,6 @@ from consumer.wire import encode_dead_letter
 
 _VIEW_RETRY_S = 0.5
 _SETTLE_S = 1.0
-_LEARNED = frozenset({"win", "loss", "flat"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +251,14 @@ class PartitionServing:
         now_ms = shared.clock.now_ms()
         decided = step.decided
         if decided:
-            self._count_decisions(decided, took_s, now_ms)
-            if shared.record_log.is_enabled:
-                for decision in decided:
-                    shared.record_log.decision(decision)
-        self._count_rewards(step)
+            count_decisions(metrics, decided, took_s=took_s, now_ms=now_ms)
+        count_rewards(metrics, step.learned)
         self._count_candles(step)
+        if shared.record_log.is_enabled:
+            for decision in decided:
+                shared.record_log.decision(decision)
+            for trade, result in step.learned:
+                shared.record_log.reward(trade, result)
         for record in step.repeated:
             metrics.duplicates(record.topic).inc()
         for record, error in step.refused:
@@ -271,51 +272,6 @@ class PartitionServing:
                     offset=record.offset,
                     **held,
                 )
-
-    def _count_decisions(self, decided: Sequence[Decision], took_s: float, now_ms: int) -> None:
-        metrics = self._shared.metrics
-        kinds = Counter((d.regime.regime, d.choice.arm, d.choice.mode) for d in decided)
-        for (regime, arm, mode), count in kinds.items():
-            metrics.signals(str(regime)).inc(count)
-            metrics.decisions(str(arm), str(regime), str(mode)).inc(count)
-        dwelt: dict[str, list[float]] = {}
-        for d in decided:
-            if d.held is not None and d.held.regime is not d.regime.regime:
-                lasted_s = max(0, d.signal.ts - d.held.since_ms) / 1000
-                dwelt.setdefault(str(d.held.regime), []).append(lasted_s)
-        for name, lasted in dwelt.items():
-            metrics.regime_dwell_seconds(name).observe_all(lasted)
-        metrics.decision_seconds.observe_all([took_s] * len(decided))
-        metrics.end_to_end_seconds.observe_all(
-            [max(0.0, (now_ms - d.signal.ts) / 1000) for d in decided]
-        )
-
-    def _count_rewards(self, step: Step) -> None:
-        metrics, record_log = self._shared.metrics, self._shared.record_log
-        found: dict[tuple[str, str, str], list[float]] = {}
-        attributions: Counter[str] = Counter()
-        for trade, result in step.learned:
-            if result.context is None:
-                continue
-            kind = (result.strategy, result.context.regime, result.outcome)
-            found.setdefault(kind, []).append(result.reward)
-            if result.attribution is not None:
-                attributions[result.attribution] += 1
-            if trade.path and result.outcome in _LEARNED:
-                metrics.paths("folded" if result.paper else "refused").inc()
-            if record_log.is_enabled:
-                record_log.reward(trade, result)
-        for (strategy, regime, outcome), rewards in found.items():
-            arm = (str(strategy), str(regime))
-            metrics.rewards(*arm, outcome).inc(len(rewards))
-            if outcome in _LEARNED:
-                metrics.reward_r(*arm).observe_all(rewards)
-            if outcome == "win":
-                metrics.reward_gain_r(*arm).inc(sum(rewards))
-            elif outcome == "loss":
-                metrics.reward_loss_r(*arm).inc(-sum(rewards))
-        for attribution, count in attributions.items():
-            metrics.attributions(attribution).inc(count)
 
     def _count_candles(self, step: Step) -> None:
         metrics, following = self._shared.metrics, self.state.following

@@ -22,10 +22,12 @@ MODULES = (
     "consumer/decide.py",
     "consumer/learn.py",
     "consumer/pipeline.py",
+    "consumer/counting.py",
     "consumer/wire.py",
     "consumer/store/codec.py",
     "consumer/store/keys.py",
     "consumer/store/redis_delta.py",
+    "consumer/telemetry/buckets.py",
 )
 """What takes most of a worker's time; the rest waits for Kafka, Redis and people."""
 

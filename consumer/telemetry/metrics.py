@@ -1,7 +1,6 @@
 """All instruments (contract, section 7). No label holds a symbol, an account or an id."""
 
 from bisect import bisect_left
-from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from prometheus_client import (
 from prometheus_client.samples import Sample
 
 from consumer.domain.following import CandleOutcome
+from consumer.telemetry.buckets import bucket_counts
 
 _LATENCY_BUCKETS_S = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
@@ -37,10 +37,14 @@ class BatchHistogram(Histogram):
     def observe_all(self, values: Sequence[float]) -> None:
         """Count every value; the same as `observe` on each (a test compares them)."""
         # the library has no such call: its own takes as long as a decision's draw and levels
-        counts = Counts(bisect_left(self._upper_bounds, value) for value in values)
-        for bucket, count in counts.items():
+        for bucket, count in bucket_counts(self._upper_bounds, values).items():
             self._buckets[bucket].inc(count)
         self._sum.inc(sum(values))
+
+    def observe_times(self, value: float, times: int) -> None:
+        """Count a value several times."""
+        self._buckets[bisect_left(self._upper_bounds, value)].inc(times)
+        self._sum.inc(times * value)
 
 
 class SignedHistogram(BatchHistogram):
