@@ -9,27 +9,18 @@ from consumer.domain.partition_state import Position, StoredPartition, Totals
 from consumer.errors import RefusedError
 from consumer.store import codec
 
-_MANY = 10_000
-"""Entries from which on they are kept from the collector."""
-
 
 @contextmanager
-def _kept(entries: int) -> Iterator[None]:
-    """Keep what is made here, which stays, from the collector; it goes when nobody holds it any more.
+def _uncollected() -> Iterator[None]:
+    """Keep the collector away: it would look through all that is made here, and stays, several times.
 
-    Else the collector looks through all of it several times: for a third of the time that it takes to
-    make, and once more in the middle of serving.
+    Not for ever (`gc.freeze`): that would keep every circle, too, that others leave behind meanwhile.
     """
-    if entries < _MANY:
-        yield
-        return
-    gc.collect()  # what is garbage now would stay for ever
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if was_enabled:
             gc.enable()
 
@@ -62,7 +53,7 @@ class RawPartition:
             RefusedError: They are not what this package writes.
         """
         try:
-            with _kept(len(self.contexts) + len(self.decisions) + len(self.trades)):
+            with _uncollected():
                 return self._decode()
         except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
             raise RefusedError(
