@@ -199,7 +199,6 @@ class Decider:
             trusts_paper=state.calibration(account).is_trusted,
             features=features,
         )
-        profile = self.selector.profiles[choice.arm]
         return quick(
             Decision,
             (
@@ -210,8 +209,8 @@ class Decider:
                 atr,
                 regime,
                 choice,
-                profile,
-                levels(profile, side, price, atr),
+                self.selector.profiles[choice.arm],
+                levels(self.selector.ladders[choice.arm], side, price, atr),
                 now_ms,
                 state.position.trades,
                 None if state.following is None else state.position.candles,

@@ -116,19 +116,19 @@ def walk_all(
     Raises:
         BarsError: There is no signal that every strategy could trade.
     """
+    ladders = [Ladder.of_profile(profile) for profile in profiles.values()]
     kept = [
         entry
         for entry in entries
         if all(
-            has_valid_levels(profile, entry.side, entry.series.bars[entry.index].close, entry.atr)
-            for profile in profiles.values()
+            has_valid_levels(ladder, entry.side, entry.series.bars[entry.index].close, entry.atr)
+            for ladder in ladders
         )
     ]
     if not kept:
         raise BarsError(
             "no signal can be traded: in all of them some strategy has a level at or below zero"
         )
-    ladders = [Ladder.of_profile(profile) for profile in profiles.values()]
     shape = (len(kept), len(ladders))
     gross, closed_ms = np.zeros(shape), np.zeros(shape, dtype=np.int64)
     is_open = np.zeros(shape, dtype=np.bool_)

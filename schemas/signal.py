@@ -49,11 +49,6 @@ class MarketContext(Message):
         None, description="Sentiment of recent news, -1 to 1."
     )
 
-    @property
-    def atr_fraction(self) -> float:
-        """ATR as a fraction of the price [1]: as given, else computed."""
-        return self.atr / self.current_price if self.atr_pct is None else self.atr_pct
-
 
 class HigherTimeframe(Message):
     """Indicators of a longer timeframe; recorded, not used by the default rules."""

@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import log10
 from typing import Final
 
+from consumer.domain.regime import atr_fraction
 from schemas import Side, Signal
 from schemas.sums import total
 
@@ -54,7 +55,7 @@ def features_of(signal: Signal) -> Features:
         along,
         along * (market.trend_strength or 0.0),
         0.0 if market.adx is None else min(market.adx / 25.0 - 1.0, 1.0),
-        _decades(market.atr_fraction, 0.01, 1.0),
+        _decades(atr_fraction(market), 0.01, 1.0),
         _decades(market.volume_24h, 1e8, 3.0),
         _decades(market.depth_5bps, 1e6, 2.0),
         _decades(market.spread_bps, 1.0, 2.0),

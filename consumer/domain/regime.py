@@ -30,6 +30,12 @@ class RegimeResult(NamedTuple):
     reasoning: str
 
 
+def atr_fraction(context: MarketContext) -> float:
+    """Give the ATR as a fraction of the price [1]: as given, else computed."""
+    given = context.atr_pct
+    return context.atr / context.current_price if given is None else given
+
+
 _LEAST_SIGNALS = 50
 """Before so many nobody knows what is usual in a market: its limits are those of all."""
 _NEWEST_SIGNALS = 500
@@ -139,7 +145,7 @@ class RegimeDetector:
         if illiquid := self._illiquid(context):
             return illiquid
         scale, usual = 1.0, ""
-        atr_pct = context.atr_fraction
+        atr_pct = atr_fraction(context)
         if self.atr_reference is not None and usual_atr is not None:
             scale, usual = usual_atr / self.atr_reference, f", usual {usual_atr:.2%}"
             # as decisions tell it, and so what is usual was made of

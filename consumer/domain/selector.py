@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from consumer.domain.draws import Draws
 from consumer.domain.features import NO_FEATURES, Features
+from consumer.domain.ladder import ladders_of
 from consumer.domain.policies.base import NO_PARENTS, Choice, Policy, Situation
 from consumer.domain.policies.epsilon_greedy import arm_confidence
 from consumer.domain.qtable import NO_REWARDS, Row
@@ -46,6 +47,7 @@ class Selector:
                 f"default strategy must be one of {', '.join(profiles)}, was {default_strategy!r}"
             )
         self.profiles = profiles
+        self.ladders = ladders_of(profiles)
         self.policy = policy
         self.enabled = enabled
         self._cost_bps = cost_bps
@@ -60,7 +62,7 @@ class Selector:
             for regime, found in self._by_regime.items()
         }
         # below this many ATR of price no ladder can reach zero: the usual signal skips the check
-        self._widest = max(max(p.r_sl, p.r_tp3) for p in profiles.values())
+        self._widest = max(max(one.stop, one.targets[2]) for one in self.ladders.values())
 
     def choose(
         self,
@@ -126,12 +128,13 @@ class Selector:
     def _with_valid_levels(
         self, profiles: tuple[StrategyProfile, ...], side: Side, entry: float, atr: float
     ) -> tuple[str, ...]:
-        found = tuple(str(p.strategy_id) for p in profiles if has_valid_levels(p, side, entry, atr))
+        ids = [str(p.strategy_id) for p in profiles]
+        found = tuple(arm for arm in ids if has_valid_levels(self.ladders[arm], side, entry, atr))
         if not found:
             raise BadMessageError(
                 DeadLetterCode.INVALID_LEVELS,
                 f"market.atr: is {atr:.6g} at a price of {entry:.6g}: every candidate "
-                f"({', '.join(p.strategy_id for p in profiles)}) has a level at or below zero",
+                f"({', '.join(ids)}) has a level at or below zero",
             )
         return found
 

@@ -2,8 +2,9 @@
 
 from typing import Final, NamedTuple
 
+from consumer.domain.ladder import Ladder
 from consumer.domain.quick import quick
-from schemas import Side, StrategyProfile
+from schemas import Side
 
 _LONG: Final = Side.LONG
 
@@ -17,28 +18,29 @@ class Levels(NamedTuple):
     take_profit_3: float
 
 
-def levels(profile: StrategyProfile, side: Side, entry: float, atr: float) -> Levels:
-    """Place a profile's exits around an entry; the stop lies against the side, targets with it.
+def levels(ladder: Ladder, side: Side, entry: float, atr: float) -> Levels:
+    """Place a ladder around an entry; the stop lies against the side, targets with it.
 
     Args:
-        profile: Distances [ATR].
+        ladder: Distances [ATR].
         side: Direction of the position.
         entry: Entry price [quote].
         atr: Average true range [quote].
     """
     step = atr if side is _LONG else -atr
+    first, second, third = ladder.targets
     return quick(
         Levels,
         (
-            entry - step * profile.r_sl,
-            entry + step * profile.r_tp1,
-            entry + step * profile.r_tp2,
-            entry + step * profile.r_tp3,
+            entry - step * ladder.stop,
+            entry + step * first,
+            entry + step * second,
+            entry + step * third,
         ),
     )
 
 
-def has_valid_levels(profile: StrategyProfile, side: Side, entry: float, atr: float) -> bool:
+def has_valid_levels(ladder: Ladder, side: Side, entry: float, atr: float) -> bool:
     """Tell whether all exit prices lie above zero: below it nothing is ever traded."""
-    farthest_down = profile.r_sl if side is _LONG else profile.r_tp3
+    farthest_down = ladder.stop if side is _LONG else ladder.targets[2]
     return entry - atr * farthest_down > 0.0

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.domain.ladder import Ladder
 from consumer.domain.reward import in_unit, realized_r
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.domain.tpsl import levels
@@ -153,7 +154,7 @@ def test_a_full_stop_is_minus_one_risk_for_every_strategy(
     profile: StrategyProfile, side: Side
 ) -> None:
     """So that strategies with a near and with a wide stop are compared fairly."""
-    stop = levels(profile, side, 50_000.0, 250.0).stop_loss
+    stop = levels(Ladder.of_profile(profile), side, 50_000.0, 250.0).stop_loss
     trade = closed(side=side, entry_price=50_000.0, exit_price=stop, atr=250.0)
 
     assert in_unit(realized_r(trade, None), "risk", profile.r_sl) == pytest.approx(-1.0)

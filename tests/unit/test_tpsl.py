@@ -4,6 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from consumer.domain.ladder import Ladder
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.domain.tpsl import Levels, has_valid_levels, levels
 from schemas import Side, StrategyProfile
@@ -21,7 +22,7 @@ def test_levels_are_multiples_of_atr_around_the_entry(
     atr = entry * share
     direction = {"LONG": 1.0, "SHORT": -1.0}[side]
 
-    found = levels(profile, side, entry, atr)
+    found = levels(Ladder.of_profile(profile), side, entry, atr)
 
     distances = (-profile.r_sl, profile.r_tp1, profile.r_tp2, profile.r_tp3)
     wanted = [entry + direction * distance * atr for distance in distances]
@@ -31,8 +32,8 @@ def test_levels_are_multiples_of_atr_around_the_entry(
 
 @given(profiles, prices, shares)
 def test_levels_lie_in_order(profile: StrategyProfile, entry: float, share: float) -> None:
-    long = levels(profile, Side.LONG, entry, entry * share)
-    short = levels(profile, Side.SHORT, entry, entry * share)
+    long = levels(Ladder.of_profile(profile), Side.LONG, entry, entry * share)
+    short = levels(Ladder.of_profile(profile), Side.SHORT, entry, entry * share)
 
     assert long.stop_loss < entry < long.take_profit_1 < long.take_profit_2 < long.take_profit_3
     assert short.stop_loss > entry > short.take_profit_1 > short.take_profit_2
@@ -46,7 +47,9 @@ def test_levels_are_valid_when_all_lie_above_zero(
     lowest = profile.r_sl if side is Side.LONG else profile.r_tp3
     assume(abs(1.0 - lowest * share) > 1e-9)  # nearer to zero rounding decides
 
-    assert has_valid_levels(profile, side, entry, entry * share) is (lowest * share < 1.0)
+    assert has_valid_levels(Ladder.of_profile(profile), side, entry, entry * share) is (
+        lowest * share < 1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,12 +59,14 @@ def test_levels_are_valid_when_all_lie_above_zero(
 def test_a_level_at_zero_is_not_valid(strategy: str, side: Side, entry: float) -> None:
     profile = STRATEGY_PROFILES[strategy]
 
-    assert min(levels(profile, Side(side), entry, 1.0)) == 0.0
-    assert not has_valid_levels(profile, Side(side), entry, 1.0)
-    assert has_valid_levels(profile, Side(side), entry * (1 + 1e-9), 1.0)
+    assert min(levels(Ladder.of_profile(profile), Side(side), entry, 1.0)) == 0.0
+    assert not has_valid_levels(Ladder.of_profile(profile), Side(side), entry, 1.0)
+    assert has_valid_levels(Ladder.of_profile(profile), Side(side), entry * (1 + 1e-9), 1.0)
 
 
 def test_levels_of_the_specifications_example() -> None:
-    found = levels(STRATEGY_PROFILES["ultra_aggressive"], Side.LONG, 100_000.0, 500.0)
+    found = levels(
+        Ladder.of_profile(STRATEGY_PROFILES["ultra_aggressive"]), Side.LONG, 100_000.0, 500.0
+    )
 
     assert found == (99_500.0, 101_500.0, 102_500.0, 104_000.0)

@@ -134,9 +134,10 @@ def seen_in(
         decay: As the row was folded [1].
         rewards: Which count.
     """
+    known = row if isinstance(row, dict) else dict(row)  # native code asks a dict more quickly
     found: list[Seen] = []
     for number, arm in enumerate(arms):
-        stats = row.get(arm)
+        stats = known.get(arm)
         if stats is not None:
             count, recent = rewards.recent(stats)
             if count:
