@@ -17,9 +17,8 @@ _AT_ONCE: Final = frozenset({MarketRegime.ILLIQUID, MarketRegime.HIGH_VOLATILITY
 """Nobody waits to be told of these."""
 _EVIDENCE: Final = "ADX=%.1f, trend_strength=%.2f, ATR=%.2f%%%s"
 """Made whole: native code takes half as long again for the parts of an f-string."""
-_UNSURE_RANGE_PENALTY: Final = (
-    0.2  # confidence a range loses between low and high volatility (contract)
-)
+_UNSURE_RANGE_PENALTY: Final = 0.2
+"""Confidence that a range loses between low and high volatility [1] (contract)."""
 
 
 class RegimeResult(NamedTuple):

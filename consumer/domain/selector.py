@@ -53,13 +53,12 @@ class Selector:
         self._cost_bps = cost_bps
         self._default = default_strategy
         self._rule = candidate_rule
-        self._by_regime: dict[MarketRegime, tuple[StrategyProfile, ...]] = {
-            regime: candidates(profiles, regime, candidate_rule, default_strategy)
+        self._by_regime: dict[MarketRegime, tuple[str, ...]] = {
+            regime: tuple(
+                str(p.strategy_id)
+                for p in candidates(profiles, regime, candidate_rule, default_strategy)
+            )
             for regime in MarketRegime
-        }
-        self._ids_by_regime = {
-            regime: tuple(str(p.strategy_id) for p in found)
-            for regime, found in self._by_regime.items()
         }
         # below this many ATR of price no ladder can reach zero: the usual signal skips the check
         self._widest = max(max(one.stop, one.targets[2]) for one in self.ladders.values())
@@ -96,7 +95,7 @@ class Selector:
             BadMessageError: Every strategy would have a level at or below zero.
         """
         if not self.enabled:
-            arms = self._with_valid_levels((self.profiles[self._default],), side, entry, atr)
+            arms = self._with_valid_levels((str(self._default),), side, entry, atr)
             return Choice(
                 arms[0],
                 {arms[0]: 1.0},
@@ -104,10 +103,9 @@ class Selector:
                 arm_confidence(row.get(arms[0], NO_REWARDS).count),
                 "Default: the selector is disabled",
             )
-        if entry > self._widest * atr:
-            arms = self._ids_by_regime[regime.regime]
-        else:
-            arms = self._with_valid_levels(self._by_regime[regime.regime], side, entry, atr)
+        arms = self._by_regime[regime.regime]
+        if not entry > self._widest * atr:
+            arms = self._with_valid_levels(arms, side, entry, atr)
         if self._cost_bps is not None:
             cost_atr = (self._cost_bps + (spread_bps or 0.0)) / 10_000 * entry / atr
             arms = self._worth_their_costs(arms, cost_atr)
@@ -126,15 +124,14 @@ class Selector:
         return tuple(arm for arm in arms if first[arm] > cost_atr or first[arm] == furthest)
 
     def _with_valid_levels(
-        self, profiles: tuple[StrategyProfile, ...], side: Side, entry: float, atr: float
+        self, arms: tuple[str, ...], side: Side, entry: float, atr: float
     ) -> tuple[str, ...]:
-        ids = [str(p.strategy_id) for p in profiles]
-        found = tuple(arm for arm in ids if has_valid_levels(self.ladders[arm], side, entry, atr))
+        found = tuple(arm for arm in arms if has_valid_levels(self.ladders[arm], side, entry, atr))
         if not found:
             raise BadMessageError(
                 DeadLetterCode.INVALID_LEVELS,
                 f"market.atr: is {atr:.6g} at a price of {entry:.6g}: every candidate "
-                f"({', '.join(ids)}) has a level at or below zero",
+                f"({', '.join(arms)}) has a level at or below zero",
             )
         return found
 

@@ -9,6 +9,18 @@ from consumer.domain.partition_state import PartitionState, Position
 from consumer.store import codec
 from consumer.store.keys import PartitionKeys, context_name
 
+_HASHES = (
+    "contexts",
+    "decisions",
+    "decision_ids",
+    "trades",
+    "totals",
+    "parents",
+    "markets",
+    "followed",
+    "series",
+)
+"""The fixed hashes in the order of the script's keys."""
 _ROW_FIELDS = 60
 """Of a row's hash, about."""
 
@@ -81,17 +93,7 @@ class RedisDelta:
     @property
     def hashes(self) -> list[HashDelta]:
         """Give the fixed hashes in the order of the script's keys."""
-        return [
-            self.contexts,
-            self.decisions,
-            self.decision_ids,
-            self.trades,
-            self.totals,
-            self.parents,
-            self.markets,
-            self.followed,
-            self.series,
-        ]
+        return [getattr(self, name) for name in _HASHES]
 
     def empty(self) -> "RedisDelta":
         """Give one of the same positions that writes nothing."""
@@ -99,17 +101,9 @@ class RedisDelta:
 
     def parts(self, size: int) -> "Iterator[RedisDelta]":
         """Cut all but the totals into writes of at most about `size` fields."""
-        for name in (
-            "contexts",
-            "decisions",
-            "decision_ids",
-            "trades",
-            "parents",
-            "markets",
-            "followed",
-            "series",
-        ):
-            whole: HashDelta = getattr(self, name)
+        for name, whole in zip(_HASHES, self.hashes, strict=True):
+            if name == "totals":
+                continue
             for piece in whole.parts(size):
                 part = self.empty()
                 setattr(part, name, piece)
