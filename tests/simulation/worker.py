@@ -20,6 +20,7 @@ from consumer.pipeline import Pipeline
 from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings
+from consumer.store.view_sync import Pace
 from consumer.stream import (
     assignment,
     clients,
@@ -241,6 +242,7 @@ class SimulatedWorker(app.Worker):
         self._session = None
         self._findings = Findings(self._metrics, self._logger)
         self._commits = 0
+        clock = _Clock(cluster, self.process)
         self._shared = Shared(
             connection=self._settings.connection,
             topics=TopicNames(
@@ -256,7 +258,8 @@ class SimulatedWorker(app.Worker):
             ends=LogEnds(self._settings.connection),
             pooling=Pooling(self._settings.connection, pool_topic, "") if pool_topic else None,
             view=SimulatedView(store, self.process),
-            clock=_Clock(cluster, self.process),
+            pace=Pace(clock),
+            clock=clock,
             metrics=self._metrics,
             logger=self._logger,
             record_log=logs.RecordLog(self._logger, "off"),

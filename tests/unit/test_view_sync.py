@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
@@ -12,7 +14,7 @@ from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
 from consumer.store import view_sync
 from consumer.store.memory import MemoryDelta, MemoryView
-from consumer.store.view_sync import ViewSync
+from consumer.store.view_sync import Pace, ViewSync
 from schemas import MarketRegime, Side
 
 
@@ -66,7 +68,13 @@ class Bench:
         if since is not None:
             self.view.partitions[0] = self.state.stored()
         self.sync: ViewSync[MemoryDelta] = ViewSync(
-            self.view, 0, self.state, since=since, clock=self.clock, on_rewind=self._rewound
+            self.view,
+            0,
+            self.state,
+            since=since,
+            clock=self.clock,
+            pace=Pace(self.clock),
+            on_rewind=self._rewound,
         )
 
     def _rewound(self) -> None:
@@ -141,7 +149,13 @@ async def test_an_opening_that_changed_nothing_writes_where_it_stands() -> None:
     bench = Bench(since=Position())
     bench.state.position = Position(1, 2)
     sync: ViewSync[MemoryDelta] = ViewSync(
-        bench.view, 0, bench.state, since=Position(), clock=bench.clock, on_rewind=bench._rewound
+        bench.view,
+        0,
+        bench.state,
+        since=Position(),
+        clock=bench.clock,
+        pace=Pace(bench.clock),
+        on_rewind=bench._rewound,
     )
     running = asyncio.create_task(sync.run())
 
@@ -187,3 +201,39 @@ async def test_a_server_that_reads_and_does_not_write_confirms_nothing() -> None
     await bench.sync.written()
     assert bench.sync.age_s == 0.0
     running.cancel()
+
+
+async def test_who_waits_for_the_view_does_not_wait_for_its_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(view_sync, "_REST_S", 3600.0)
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.step("a")
+    await bench.sync.written()
+    bench.step("b")
+
+    async with asyncio.timeout(10):
+        await bench.sync.written()
+
+    assert bench.view.partitions[0] == bench.state.stored()
+    running.cancel()
+
+
+@given(busy=st.integers(1, 300), writes_s=st.floats(0.0, 0.01))
+def test_views_are_written_in_turns(busy: int, writes_s: float) -> None:
+    """Each as often as it may, all together no more than the worker's turns, none forgotten."""
+    clock = ManualClock()
+    pace = Pace(clock)
+    due = [0.0] * busy
+    rests = []
+    while len(rests) < 20 * busy:
+        view = due.index(min(due))
+        clock.now_s = max(clock.now_s, due[view]) + writes_s
+        rests.append(pace.rest_s())
+        due[view] = clock.now_s + rests[-1]
+
+    # as many turns as there are views lie between two of one
+    longest = min(max(0.2, busy * 0.0125), 1.0)
+    assert min(rests) >= 0.2
+    assert max(rests) <= longest + 1e-9
