@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from sys import intern
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
@@ -17,7 +17,7 @@ from consumer.domain.regime import Held, RegimeDetector, RegimeResult
 from consumer.domain.selector import Selector
 from consumer.domain.tpsl import Levels, levels
 from consumer.errors import BadMessageError
-from schemas import DeadLetterCode, Mode, Signal, StrategyProfile
+from schemas import DeadLetterCode, MarketContext, Mode, Side, Signal, StrategyProfile
 
 _EXPLORE: Final = Mode.EXPLORE
 
@@ -175,13 +175,17 @@ class Decider:
         Raises:
             BadMessageError: `invalid_levels`.
         """
-        account = signal.account or DEFAULT_ACCOUNT
-        # each look at a field of a message takes as long as some multiplications
-        market, side = signal.market, signal.side
-        price, atr = market.current_price, market.atr
-        symbol = intern(signal.symbol)  # many are remembered, of few symbols
-        held = state.markets.get((account, symbol, signal.timeframe))
-        regime = self.detector.regime_of(market, signal.higher_timeframes, held, signal.ts)
+        # models take five times as long as their dicts to find a field
+        told: dict[str, Any] = signal.__dict__
+        market: MarketContext = told["market"]
+        measured: dict[str, Any] = market.__dict__
+        account: str = told["account"] or DEFAULT_ACCOUNT
+        side: Side = told["side"]
+        price: float = measured["current_price"]
+        atr: float = measured["atr"]
+        symbol = intern(told["symbol"])  # many are remembered, of few symbols
+        held = state.markets.get((account, symbol, told["timeframe"]))
+        regime = self.detector.regime_of(market, told["higher_timeframes"], held, told["ts"])
         context = quick(ContextKey, (account, symbol, regime.regime, None))
         features = features_of(signal) if self._measures else NO_FEATURES
         parents = NO_PARENTS
@@ -194,7 +198,7 @@ class Decider:
             side=side,
             entry=price,
             atr=atr,
-            spread_bps=market.spread_bps,
+            spread_bps=measured["spread_bps"],
             parents=parents,
             trusts_paper=state.calibration(account).is_trusted,
             features=features,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.context import ContextKey, ParentKey, parents_of
 from consumer.domain.features import (
     NO_FEATURES,
     Features,
@@ -57,7 +57,7 @@ class ArmTable:
 
     def parent_rows(self, context: ContextKey) -> tuple[Row, Row]:
         """Give what is known of each arm in a context's parents, the widest first."""
-        widest, regime = context.parents
+        widest, regime = parents_of(context)
         return self.parents.get(widest, NO_ROW), self.parents.get(regime, NO_ROW)
 
     def arms(self, context: ContextKey, strategy: str) -> Arms:
@@ -120,7 +120,7 @@ class ArmTable:
     ) -> None:
         """Count what strategies, by id, would have earned [in the table's unit] on a signal with such features."""
         decay = self._decay
-        widest, regime = context.parents
+        widest, regime = parents_of(context)
         old = self.parents.get(widest, NO_ROW)
         tells = features or any(
             stats.paper_feature_sums for name in rewards if (stats := old.get(name))
@@ -155,7 +155,7 @@ class ArmTable:
 
     def _put(self, context: ContextKey, strategy: str, arms: Arms) -> None:
         arm, of_all, of_regime = arms
-        widest, regime = context.parents
+        widest, regime = parents_of(context)
         parents, changed = self.parents, self.changes
         # a new row each time: what a policy worked out from a row holds as long as the row does
         self.rows[context] = {**self.rows.get(context, NO_ROW), strategy: arm}

@@ -23,10 +23,11 @@ class ContextKey(NamedTuple):
     regime: MarketRegime
     variant: str | None = None
 
-    @property
-    def parents(self) -> tuple[ParentKey, ParentKey]:
-        """The rows that its rewards enter, too, the widest first."""
-        return _parents(self.account, self.regime, self.variant)
+
+def parents_of(context: ContextKey) -> tuple[ParentKey, ParentKey]:
+    """Give the rows that a context's rewards enter, too, the widest first."""
+    account, _, regime, variant = context
+    return _parents(account, regime, variant)
 
 
 @lru_cache(maxsize=1024)  # asked for with every reward, and they are few

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from operator import add
 from typing import NamedTuple, Self
 
-from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.context import ContextKey, ParentKey, parents_of
 from consumer.domain.features import FeatureSums
 from consumer.domain.qtable import NO_REWARDS, ArmStats, Row, recent_count
 
@@ -108,7 +108,7 @@ class Elsewhere:
         """
         if self.pool is None or context.account not in self.pool.told:
             return own
-        widest, regime = context.parents
+        widest, regime = parents_of(context)
         return self._row(widest, own[0]), self._row(regime, own[1])
 
     def _row(self, parent: ParentKey, own: Row) -> Row:

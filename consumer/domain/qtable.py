@@ -85,7 +85,7 @@ def decay_of(half_life: float) -> float:
 
 def recent_count(count: int, decay: float) -> float:
     """Give the sum of the weights behind `recent_r`: 1 + decay + decay^2 + ..., `count` terms."""
-    return float(count) if decay == 1.0 else (1.0 - math.pow(decay, count)) / (1.0 - decay)
+    return float(count) if decay == 1.0 else (1.0 - math.pow(decay, float(count))) / (1.0 - decay)
 
 
 def loss_square(reward: float) -> float:

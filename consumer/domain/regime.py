@@ -31,8 +31,14 @@ class RegimeResult(NamedTuple):
 
 def atr_fraction(context: MarketContext) -> float:
     """Give the ATR as a fraction of the price [1]: as given, else computed."""
-    given = context.atr_pct
-    return context.atr / context.current_price if given is None else given
+    return _atr_fraction(context.__dict__)
+
+
+def _atr_fraction(told: dict[str, Any]) -> float:
+    given: float | None = told["atr_pct"]
+    atr: float = told["atr"]
+    price: float = told["current_price"]
+    return atr / price if given is None else given
 
 
 _LEAST_SIGNALS = 50
@@ -141,14 +147,15 @@ class RegimeDetector:
 
         Source: contract, section 2.
         """
-        if illiquid := self._illiquid(context):
+        told = context.__dict__  # a model takes five times as long as its dict to find a field
+        if illiquid := self._illiquid(told):
             return illiquid
         scale, usual = 1.0, ""
-        atr_pct = atr_fraction(context)
+        atr_pct = _atr_fraction(told)
         if self.atr_reference is not None and usual_atr is not None:
             scale, usual = usual_atr / self.atr_reference, f", usual {usual_atr:.2%}"
             # as decisions tell it, and so what is usual was made of
-            atr_pct = context.atr / context.current_price
+            atr_pct = told["atr"] / told["current_price"]
         extreme = scale * self.extreme_vol_atr_pct_threshold
         if atr_pct > extreme:
             return RegimeResult(
@@ -156,9 +163,10 @@ class RegimeDetector:
                 min(atr_pct / 2 / extreme, 1.0),
                 f"Extreme volatility: ATR={atr_pct:.2%} > {extreme:.2%}{usual}",
             )
-        adx, strength = context.adx, context.trend_strength
+        adx: float | None = told["adx"]
+        strength: float | None = told["trend_strength"]
         if adx is None or strength is None:
-            missing = [n for n in ("adx", "trend_strength") if getattr(context, n) is None]
+            missing = [name for name in ("adx", "trend_strength") if told[name] is None]
             return RegimeResult(
                 MarketRegime.UNKNOWN, 0.0, f"Unknown: {' and '.join(missing)} missing"
             )
@@ -217,7 +225,8 @@ class RegimeDetector:
             held: What earlier decisions told; None: it was never seen.
             ts_ms: Time of the signal [Unix ms].
         """
-        found = self.detect_signal_regime(context, higher, held and held.usual_atr)
+        usual_atr = None if held is None or self.atr_reference is None else held.usual_atr
+        found = self.detect_signal_regime(context, higher, usual_atr)
         if self.hysteresis > 0.0 or self.min_dwell_ms > 0:
             return self.settle(found, context, higher, held, ts_ms)
         return found
@@ -306,8 +315,10 @@ class RegimeDetector:
             return None
         return _UP if strength > 0 else _DOWN
 
-    def _illiquid(self, context: MarketContext) -> RegimeResult | None:
-        volume, depth, spread = context.volume_24h, context.depth_5bps, context.spread_bps
+    def _illiquid(self, told: dict[str, Any]) -> RegimeResult | None:
+        volume: float | None = told["volume_24h"]
+        depth: float | None = told["depth_5bps"]
+        spread: float | None = told["spread_bps"]
         volume_limit, depth_limit = self.illiquid_volume_threshold, self.illiquid_depth_threshold
         spread_limit = self.illiquid_spread_bps_threshold
         if not (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain import following
-from consumer.domain.context import ContextKey
+from consumer.domain.context import ContextKey, parents_of
 from consumer.domain.features import FEATURES, Features
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry, Followed
@@ -126,7 +126,7 @@ def test_outcomes_tell_what_features_have_to_do_with_them() -> None:
         )
         state.fold_candle(a_candle(Bar(ENTRY, ENTRY + 20 * ATR, ENTRY, ENTRY), number))
 
-    account = state.table.parents[CONTEXT.parents[0]]
+    account = state.table.parents[parents_of(CONTEXT)[0]]
     for name in LADDERS:
         stats = account[name]
         assert stats.paper_count == 3
@@ -177,7 +177,7 @@ def test_outcomes_enter_the_rows_above_too() -> None:
 
     state.fold_candle(a_candle(FAR_UP, 0))
 
-    for parent in CONTEXT.parents:
+    for parent in parents_of(CONTEXT):
         assert {stats.paper_count for stats in state.table.parents[parent].values()} == {1}
     assert all(stats.count == 0 for stats in state.table.row(CONTEXT).values()), (
         "nothing was earned"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.context import ContextKey, ParentKey, parents_of
 from consumer.domain.features import FEATURES
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
@@ -862,7 +862,7 @@ def test_parents_are_the_fold_of_all_their_symbols_rewards(
         if revised is not None:
             close(state, f"t{number}", symbol=symbol, revision=1, realized_r=float(revised))
         final = float(reward if revised is None else revised)
-        for parent in ContextKey("default", symbol, regime).parents:
+        for parent in parents_of(ContextKey("default", symbol, regime)):
             sums.setdefault((parent, strategy), []).append(final)
 
     found = {
@@ -880,7 +880,7 @@ def test_parents_are_the_fold_of_all_their_symbols_rewards(
     for symbol, regime, *_ in trades:
         context = ContextKey("default", symbol, regime)
         assert state.table.parent_rows(context) == tuple(
-            state.table.parents[one] for one in context.parents
+            state.table.parents[one] for one in parents_of(context)
         )
 
 
@@ -945,7 +945,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
     both = {"scalp": stats, "defensive": ArmStats()}
     turned = dict(reversed(both.items()))
     assert codec.encode_row(context, both) == codec.encode_row(context, turned)
-    for parent in ContextKey("paper", "X", MarketRegime.UNKNOWN, "b").parents:
+    for parent in parents_of(ContextKey("paper", "X", MarketRegime.UNKNOWN, "b")):
         assert codec.decode_parents([codec.encode_parent(parent, "scalp", stats)]) == {
             parent: {"scalp": stats}
         }

@@ -96,13 +96,13 @@ class Apart(Posterior):
         means, variances = self.means.copy(), self.variances.copy()
         odds, misfit = 1.0, 0.0
         for arm, n, mean in seen:
-            variance = variances[arm]
+            have, variance = means[arm], variances[arm]
             spread = variance + 1.0 / n
-            error = mean - means[arm]
+            error = mean - have
             odds *= spread
             misfit += error * error / spread
             gain = variance / spread
-            means[arm] += gain * error
+            means[arm] = have + gain * error
             variances[arm] = variance * (1.0 - gain)
         return Apart(means, variances, self.log_evidence - 0.5 * (log(odds) + misfit))
 
@@ -200,7 +200,8 @@ def mixed(
         priors: What was believed before the context's own rewards.
         posteriors: What is believed after them, in the same order.
     """
-    (one, other), (was_one, was_other) = posteriors, priors
+    one, other = posteriors
+    was_one, was_other = priors
     ahead = one.log_evidence - other.log_evidence
     p = 1.0 / (1.0 + exp(-ahead)) if ahead > 0.0 else exp(ahead) / (1.0 + exp(ahead))
     q = 1.0 - p

@@ -13,5 +13,6 @@ def cold_start(situation: Situation, default_strategy: str) -> str:
 
     Source: contract, section 3.
     """
-    arm = cold_start_choice(situation.regime, situation.regime_confidence, default_strategy)
-    return arm if arm in situation.candidates else situation.candidates[0]
+    regime, confidence, _, candidates, _, _, _ = situation
+    arm = cold_start_choice(regime, confidence, default_strategy)
+    return arm if arm in candidates else candidates[0]

@@ -1,6 +1,6 @@
 """Rows of the table -> what they say of each arm, in units in which the arms compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Final, Self
@@ -120,7 +120,7 @@ def deviations_of(
 
 def seen_in(
     row: Row,
-    arms: Sequence[str],
+    arms: tuple[str, ...],
     deviations: list[float],
     decay: float,
     rewards: Rewards = earned,

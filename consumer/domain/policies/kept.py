@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from consumer.domain.features import Features
 from consumer.domain.policies.base import Situation
+from schemas import MarketRegime
 
 _LIMIT: Final = 1024
 """Results kept: the contexts of a busy partition; more only cost memory."""
@@ -42,7 +42,8 @@ class Kept(Generic[T]):
     """Results by situation: a burst of signals finds the rows that the last reward left.
 
     Rows and candidates never change once made, so they are told by identity; what they name is held
-    here, so that no other object comes to have it.
+    here, so that no other object comes to have it. One result a row: of other situations with the same
+    row the last one stays, for the others' time has mostly passed.
 
     Args:
         leans_on_parents: Whether results depend on the rows of the context's parents, too.
@@ -52,17 +53,22 @@ class Kept(Generic[T]):
 
     def __init__(self, *, leans_on_parents: bool = True) -> None:
         self._leans_on_parents = leans_on_parents
-        self._found = Bounded[tuple[int | str | Features, ...], tuple[Situation, T]](_LIMIT)
+        self._found = Bounded[tuple[int, MarketRegime, str], tuple[Situation, T]](_LIMIT)
 
     def get(self, situation: Situation, cold_start: str, make: Callable[[Situation, str], T]) -> T:
         """Give what `make` gives for a situation and its cold-start choice."""
         regime, _, row, candidates, (widest, parent), _, features = situation
-        key: tuple[int | str | Features, ...]
-        if self._leans_on_parents:
-            key = (id(row), id(widest), id(parent), id(candidates), cold_start, regime, features)
-        else:
-            key = (id(row), id(candidates), cold_start, regime, features)
+        # contexts without rewards have one row in common, not their regime's
+        key = (id(row) if row else id(parent), regime, cold_start)
         found = self._found.get(key)
         if found is not None:
-            return found[1]
+            was, result = found
+            _, _, was_row, was_candidates, (was_widest, was_parent), _, was_features = was
+            if (
+                was_row is row
+                and was_candidates is candidates
+                and was_features == features
+                and (not self._leans_on_parents or (was_widest is widest and was_parent is parent))
+            ):
+                return result
         return self._found.keep(key, (situation, make(situation, cold_start)))[1]
