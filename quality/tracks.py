@@ -40,7 +40,7 @@ class Track:
 TRACKS = (
     Track("A", "the specification's simulation", specified, 1, tally_picks),
     Track("B", "the same, any strategy may be the good one", shuffled, 1, tally_picks),
-    Track("C", "seven regimes, the best strategies change half-way", changing, 20, tally_picks),
+    Track("C", "seven regimes, the best strategies change half-way", changing, 4, tally_picks),
     Track("D", "what is measured of signals tells the best strategy", telling, 20, tally_picks),
     Track(
         "SKILL",

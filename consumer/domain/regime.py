@@ -12,10 +12,17 @@ from schemas import HigherTimeframe, MarketContext, MarketRegime
 _UP: Final = MarketRegime.TREND_UP
 _DOWN: Final = MarketRegime.TREND_DOWN
 _QUIET: Final = MarketRegime.RANGE_LOW_VOL
+_WILD: Final = MarketRegime.RANGE_HIGH_VOL
+_UNKNOWN: Final = MarketRegime.UNKNOWN
 _TRENDS: Final = frozenset({_UP, _DOWN})
 _AT_ONCE: Final = frozenset({MarketRegime.ILLIQUID, MarketRegime.HIGH_VOLATILITY})
 """Nobody waits to be told of these."""
 _EVIDENCE: Final = "ADX=%.1f, trend_strength=%.2f, ATR=%.2f%%%s"
+_TRENDING_UP: Final = f"Trending UP: {_EVIDENCE}"
+_TRENDING_DOWN: Final = f"Trending DOWN: {_EVIDENCE}"
+_RANGING: Final = f"Ranging, low volatility: {_EVIDENCE}"
+_RANGING_WIDELY: Final = f"Ranging, high volatility: {_EVIDENCE}"
+_MIXED: Final = f"Mixed evidence: {_EVIDENCE}"
 """Made whole: native code takes half as long again for the parts of an f-string."""
 _UNSURE_RANGE_PENALTY: Final = 0.2
 """Confidence that a range loses between low and high volatility [1] (contract)."""
@@ -75,9 +82,9 @@ def noted(held: Held | None, regime: MarketRegime, ts_ms: int, atr: float | None
         atr: Of its signal [fraction of the price], where that is kept.
     """
     if held is None:
-        held = Held(regime, ts_ms)
+        held = quick(Held, (regime, ts_ms, 0.0, 0))
     elif held.regime is not regime:
-        held = Held(regime, ts_ms, held.mean_atr, held.signals)
+        held = quick(Held, (regime, ts_ms, held.mean_atr, held.signals))
     if atr is None:
         return held
     signals = held.signals + 1
@@ -170,27 +177,24 @@ class RegimeDetector:
             return RegimeResult(
                 MarketRegime.UNKNOWN, 0.0, f"Unknown: {' and '.join(missing)} missing"
             )
-        evidence = _EVIDENCE % (adx, strength, 100.0 * atr_pct, usual)
+        evidence = (adx, strength, 100.0 * atr_pct, usual)
         adx_limit, strength_limit = self.trend_adx_threshold, self.trend_strength_threshold
         size = abs(strength)
         if adx > adx_limit and size > strength_limit:
             confidence = 0.5 * min(adx / 2 / adx_limit, 1.0) + 0.5 * min(
                 size / 2 / strength_limit, 1.0
             )
-            way = "UP" if strength > 0 else "DOWN"
-            regime = _UP if strength > 0 else _DOWN
-            return quick(RegimeResult, (regime, confidence, f"Trending {way}: {evidence}"))
+            if strength > 0:
+                return quick(RegimeResult, (_UP, confidence, _TRENDING_UP % evidence))
+            return quick(RegimeResult, (_DOWN, confidence, _TRENDING_DOWN % evidence))
         if adx <= adx_limit and size <= strength_limit:
             confidence = 1.0 - 0.25 * adx / adx_limit - 0.25 * size / strength_limit
             if atr_pct > scale * self.high_vol_atr_pct_threshold:
-                return RegimeResult(
-                    MarketRegime.RANGE_HIGH_VOL, confidence, f"Ranging, high volatility: {evidence}"
-                )
+                return quick(RegimeResult, (_WILD, confidence, _RANGING_WIDELY % evidence))
             if atr_pct >= scale * self.low_vol_atr_pct_threshold:
                 confidence -= _UNSURE_RANGE_PENALTY
-            reasoning = f"Ranging, low volatility: {evidence}"
-            return quick(RegimeResult, (_QUIET, confidence, reasoning))
-        return RegimeResult(MarketRegime.UNKNOWN, 0.0, f"Mixed evidence: {evidence}")
+            return quick(RegimeResult, (_QUIET, confidence, _RANGING % evidence))
+        return quick(RegimeResult, (_UNKNOWN, 0.0, _MIXED % evidence))
 
     def detect_signal_regime(
         self,

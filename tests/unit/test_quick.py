@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict, TypeAdapter
 
-from consumer.decide import Decision
+from consumer.decide import Decision, entry_of
 from consumer.domain.context import ContextKey
+from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.beliefs import Estimate
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.ucb import Ucb
+from consumer.domain.regime import Held
 from consumer.domain.tpsl import Levels
 from consumer.learn import learn
 from consumer.process import is_compiled
@@ -48,7 +50,14 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     assert decision is not None
     remembered = decision.remembered(7)
     yield DecisionEncoder("ucb", "").encode(decision, FakeRecord(b""))
-    yield from (decision, decision.levels, decision.entry, decision.context, remembered)
+    yield from (
+        decision,
+        decision.levels,
+        entry_of(signal, decision.price),
+        decision.context,
+        remembered,
+    )
+    yield from state.markets.values()
     yield from (remembered.numbered(8), remembered.closed(9), remembered.context)
     trade = TradeClosed.model_validate(make_trade(decision_id=decision.decision_id))
     result = learn(state, trade, offset=0, timestamp_ms=START_MS)
@@ -79,4 +88,6 @@ def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatc
         Estimate,
         FoldResult,
         OutRecord,
+        Entry,
+        Held,
     }

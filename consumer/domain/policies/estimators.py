@@ -137,8 +137,8 @@ class Estimator:
         if not any(self.rewards.recent(stats)[0] for stats in known):
             return None
         found = [
-            deviations_of(arm, stats, self.ladders, self.rewards)
-            for arm, stats in zip(arms, known, strict=True)
+            deviations_of(arm, known[number], self.ladders, self.rewards)
+            for number, arm in enumerate(arms)
         ]
         deviations = [deviation for deviation, _ in found]
         rows = [
@@ -151,9 +151,9 @@ class Estimator:
         if self.are_alike:
             likely = Alike.before(means, narrow.log_odds, self._correlation(arms))
         guard: Posterior = Apart.before(centres(rows[0], deviations, wide, ahead), wide.log_odds)
-        for row, likely_width, guard_width in zip(rows, narrow.widths, wide.widths, strict=False):
-            likely = likely.widened(likely_width).told(row)
-            guard = guard.widened(guard_width).told(row)
+        for step, row in enumerate(rows):
+            likely = likely.widened(narrow.widths[step]).told(row)
+            guard = guard.widened(wide.widths[step]).told(row)
         posteriors = likely.widened(narrow.widths[-1]), guard.widened(wide.widths[-1])
         return _Above(deviations, [downside for _, downside in found], posteriors)
 

@@ -14,12 +14,10 @@ from consumer.domain.policies.estimators import Estimates
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.quick import quick
-from schemas import Mode, StrategyID
+from schemas import MarketRegime, Mode, StrategyID
 
 _EXPLOIT: Final = Mode.EXPLOIT
 _EXPLORE: Final = Mode.EXPLORE
-_REASONING: Final = "UCB: bound %.3f, %s %.3f of %d rewards, prior %.3f from %s%s"
-"""Made whole: native code takes half as long again for the parts of an f-string."""
 
 
 @lru_cache(maxsize=1024)  # nearly all choices share a few dozen
@@ -47,10 +45,17 @@ class Ucb:
     """Id of the strategy taken where the regime is unknown."""
     name: str = "ucb"
     _kept: Kept[Choice] = field(default_factory=Kept, init=False, repr=False, compare=False)
+    _reasoning: dict[MarketRegime, str] = field(init=False, repr=False, compare=False)
+    """Templates: native code takes half as long again for the parts of an f-string."""
 
     def __post_init__(self) -> None:
         if not self.width >= 0.0:
             raise ValueError(f"width must be at least 0, was {self.width}")
+        templates = {
+            regime: f"UCB: bound %.3f, {self.estimator.measure} %.3f of %d rewards, prior %.3f from {regime}"
+            for regime in MarketRegime
+        }
+        object.__setattr__(self, "_reasoning", templates)
 
     @property
     def leans_on_parents(self) -> bool:
@@ -83,15 +88,9 @@ class Ucb:
             arm, mean = candidates[best], means[best]
             count = row.get(arm, NO_REWARDS).count
             mode = _EXPLOIT if mean >= greatest else _EXPLORE
-            reasoning = _REASONING % (
-                bound,
-                self.estimator.measure,
-                mean,
-                count,
-                prior_means[best],
-                regime,
-                notes[best] if notes else "",
-            )
+            reasoning = self._reasoning[regime] % (bound, mean, count, prior_means[best])
+            if notes:
+                reasoning += notes[best]
         certain = _certain(candidates, arm)
         return quick(Choice, (arm, certain, mode, arm_confidence(count), reasoning))
 
