@@ -50,7 +50,7 @@ _LIMITS = """\
 - Two symbols, one market each, a few years: weeks of RULES tell what other weeks of these markets would
   have given. The worlds of SKILL share their prices; their intervals tell what other skill would have given.
 - The skill is made up. What your signals know, your signals alone tell: `meta-strategy backtest`.
-- Intervals from about ten worlds are too narrow, by a tenth or more: read those of C and SKILL so.
+- Intervals from about ten worlds are too narrow, by a tenth or more: read those of D and SKILL so.
 - Many comparisons stand here: of twenty without any difference, one is bold.
 - The libraries run as their guides show, not tuned. MABWiser's linear policies learn in batches of 16, and
   not on A and B, which have one context. Times are CPU time of a choice with its reward; the worker's

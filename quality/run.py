@@ -1,6 +1,6 @@
 """`make quality`: how well policies choose, beside bandit libraries.
 
-make quality                                # some 8 minutes on two cores
+make quality                                # some 15 minutes on two cores
 make quality ARGS="--seeds 32"              # a tenth of it
 make quality ARGS="--only A --only B"       # some tracks
 make quality ARGS="--write-docs"            # and docs/quality.md

@@ -12,7 +12,10 @@ class Side(StrEnum):
     @property
     def sign(self) -> int:
         """Give +1 for LONG, -1 for SHORT: the direction in which the position earns."""
-        return 1 if self is Side.LONG else -1
+        return 1 if self is _LONG else -1
+
+
+_LONG = Side.LONG  # Python 3.11 takes longer to find a member of an enum than for all the rest
 
 
 class MarketRegime(StrEnum):
