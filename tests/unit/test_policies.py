@@ -324,6 +324,43 @@ def test_values_out_of_range_are_refused() -> None:
         Thompson(estimator=estimator, scale=0.0)
 
 
+_SOME_ROWS: tuple[Row, ...] = (
+    NO_ROW,
+    row({"scalp": spread(0.4, 1.0, 6), "moderate": spread(-0.2, 1.5, 8)}),
+    row({"scalp": spread(-0.5, 1.0, 5)}),
+    row({arm: spread(0.2 * number, 2.0, 9) for number, arm in enumerate(ARMS)}),
+)
+_SOME_CANDIDATES = (ARMS, ARMS[:3], ARMS[4:], ("trend_rider",))
+_SOME_FEATURES: tuple[tuple[float, ...], ...] = ((), (0.5,) * 12, (-0.5,) * 12)
+
+
+@examples(2)
+@given(
+    st.sampled_from(NAMES),
+    st.lists(
+        st.tuples(
+            st.sampled_from((MarketRegime.TREND_UP, MarketRegime.UNKNOWN)),
+            st.sampled_from((0.5, 0.95)),
+            st.sampled_from(_SOME_ROWS),
+            st.sampled_from(_SOME_CANDIDATES),
+            st.tuples(st.sampled_from(_SOME_ROWS), st.sampled_from(_SOME_ROWS)),
+            st.booleans(),
+            st.sampled_from(_SOME_FEATURES),
+        ),
+        max_size=12,
+    ),
+)
+def test_what_was_chosen_before_changes_no_choice(
+    name: SharedPolicy, asked: list[tuple[Any, ...]]
+) -> None:
+    """Results are kept by row: of the same ones, in other situations too."""
+    old = policy(name)
+
+    for fields in asked:
+        here = Situation(*fields)
+        assert old.choose(here, Random(1)) == policy(name).choose(here, Random(1))
+
+
 def test_a_long_life_keeps_no_more_than_some_results() -> None:
     """Every reward makes new rows: results of old ones must not pile up."""
     chooser = policy("ucb")
