@@ -482,7 +482,10 @@ class PartitionState:
         self.decisions.restore(stored.open, stored.closed, stored.decision_ids)
         self.markets = dict(stored.markets)
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
-            self.trades.setdefault(trade.account, OrderedDict())[trade.trade_id] = trade
+            counted = self.trades.get(trade.account)
+            if counted is None:
+                counted = self.trades[trade.account] = OrderedDict()
+            counted[trade.trade_id] = trade
             self._compare(trade)
         if self.following is not None:
             self.following.restore(stored.followed, stored.series)

@@ -41,6 +41,8 @@ _PAPER_FIELDS = (
 _NUMBERS: Final = len(ArmStats._fields) - 2
 """Of an arm without features."""
 
+_NO_SUMS: Final[FeatureSums] = ()
+
 _REGIMES: Final = {str(regime): regime for regime in MarketRegime}
 _SIDES: Final = {str(side): side for side in Side}
 """Found four times as quickly as by calling the class."""
@@ -119,14 +121,15 @@ def _numbers(stats: ArmStats) -> tuple[Any, ...]:
 
 def _stats(numbers: list[Any]) -> ArmStats:
     """Read what `_numbers` gave."""
-    sums: tuple[FeatureSums, FeatureSums] = (), ()
+    earned, on_paper = _NO_SUMS, _NO_SUMS
     if len(numbers) == _NUMBERS + 2:
-        sums = _floats(numbers[-2]), _floats(numbers[-1])
-        numbers = numbers[:-2]
+        on_paper, earned = _floats(numbers.pop()), _floats(numbers.pop())
     if len(numbers) != _NUMBERS:
         raise ValueError(f"an arm has {len(numbers)} numbers")
     fsum(numbers)  # raises where one is no number
-    return quick(ArmStats, tuple(numbers) + sums)
+    numbers.append(earned)
+    numbers.append(on_paper)
+    return quick(ArmStats, numbers)
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:

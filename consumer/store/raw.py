@@ -12,15 +12,16 @@ from consumer.store import codec
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keep the collector away: it would look through all that is made here, and stays, several times.
-
-    Not for ever (`gc.freeze`): that would keep every circle, too, that others leave behind meanwhile.
-    """
+    """Keep the collector away: it would look through all that is made here, and stays, several times."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        # put with what is old, unseen. Frozen for good, it would keep every circle, too, that others
+        # have left behind meanwhile
+        gc.freeze()
+        gc.unfreeze()
         if was_enabled:
             gc.enable()
 
