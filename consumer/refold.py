@@ -7,11 +7,12 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 
 import uvloop
@@ -75,9 +76,13 @@ async def refold_all(
                 for number in range(partitions)
             )
         )
+        children = active_children()
         try:
             while not folding.done():
                 await asyncio.wait({folding}, timeout=_LOOK_S)
+                # the pool looks for that itself, and may overlook the process that it began last
+                if not all(child.is_alive() for child in children):
+                    _end(children)
                 total.tell()
                 done.tell()
             return await folding
@@ -87,6 +92,13 @@ async def refold_all(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            # whoever waited has an answer or wants none: else the command would end with the last of them
+            _end(children)
+
+
+def _end(children: Iterable[BaseProcess]) -> None:
+    for child in children:
+        child.terminate()
 
 
 class _Counter:

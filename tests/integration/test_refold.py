@@ -6,8 +6,10 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
@@ -73,6 +75,38 @@ async def test_a_process_that_is_killed_is_told_of(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(RefusedError, match="ended from outside"):
         await _refolded(2)
+
+
+def _silent_server_or_stuck(_: Settings, __: int, number: int, ___: Offsets) -> str:
+    if number:
+        threading.Event().wait()
+    return _silent_server()
+
+
+def _killed_or_stuck(_: Settings, __: int, number: int, ___: Offsets) -> str:
+    if not number:
+        threading.Event().wait()
+    return _killed()
+
+
+async def test_what_is_still_folded_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refold, "_refold", _silent_server_or_stuck)
+
+    with pytest.raises(TransientError):
+        await _refolded(2)
+
+    _until(lambda: not active_children())
+
+
+async def test_what_is_still_folded_ends_with_one_that_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refold, "_refold", _killed_or_stuck)
+
+    with pytest.raises(RefusedError, match="ended from outside"):
+        await _refolded(2)
+
+    _until(lambda: not active_children())
 
 
 def _until(is_so: Callable[[], bool]) -> None:
