@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,8 +80,8 @@ class PartitionServing:
         self._number = number
         self.state = PartitionState(shared.fold)
         self.sync: ViewSync[Any] | None = None
-        self._step = Step()
-        self._received_at = 0.0
+        self._steps: deque[tuple[Step, float]] = deque()
+        """In hand, and when each was begun; the oldest is committed first."""
         self._late: CatchUp = CatchUp()
         self._teller: Teller | None = None
         self._followed: Counter[str] = Counter()
@@ -209,6 +209,11 @@ class PartitionServing:
         sync = self._opened
         return not sync.is_degraded or sync.age_s <= self._shared.max_staleness_s
 
+    @property
+    def may_run_ahead(self) -> bool:
+        """Whether the view does not wait for a state that is committed as a whole."""
+        return not self._opened.wants_rest
+
     def step(
         self,
         trades: Sequence[ConsumerRecord],
@@ -217,7 +222,7 @@ class PartitionServing:
     ) -> Sequence[Batch]:
         """Work off a batch; see PartitionWork."""
         shared, sync = self._shared, self._opened
-        self._received_at = time.perf_counter()
+        begun_at = time.perf_counter()
         sync.begin_step()
         now_ms = shared.clock.now_ms()
         self._look_elsewhere()
@@ -228,7 +233,7 @@ class PartitionServing:
             step.refused.append((record, error))
             step.dead_letters.append(encode_dead_letter(record, error, now_ms))
         self._late = CatchUp()
-        self._step = step
+        self._steps.append((step, begun_at))
         batches = [
             Batch(shared.topics.decisions, self._number, step.decisions),
             Batch(shared.topics.dead_letters, None, step.dead_letters),
@@ -245,12 +250,12 @@ class PartitionServing:
             state.elsewhere = Elsewhere(pooling.pool, self._number, state.settings.decay)
 
     def committed(self, ends: Sequence[int | None]) -> None:
-        """Count and log the step, and let the view have it; see PartitionWork."""
-        shared, step = self._shared, self._step
+        """Count and log the oldest step, and let the view have it; see PartitionWork."""
+        shared, (step, begun_at) = self._shared, self._steps.popleft()
         shared.pipeline.advance(self.state, ends[0])
         self._opened.end_step()
         metrics = shared.metrics
-        took_s = time.perf_counter() - self._received_at
+        took_s = time.perf_counter() - begun_at
         now_ms = shared.clock.now_ms()
         decided = step.decided
         if decided:
@@ -307,4 +312,4 @@ class PartitionServing:
     def drop(self) -> None:
         """Let go of the state; see PartitionWork."""
         self.state.clear()
-        self._step = Step()
+        self._steps.clear()

@@ -56,7 +56,7 @@ class ViewSync(Generic[D]):
     """Writes what a state's folds changed, in the background, and notices when the view lost it.
 
     Only committed states are written: `begin_step` and `end_step` enclose what is not committed
-    yet. Writes are idempotent, so each is repeated until it is answered.
+    yet, one step or several. Writes are idempotent, so each is repeated until it is answered.
 
     Args:
         view: Where to write.
@@ -93,6 +93,9 @@ class ViewSync(Generic[D]):
         self._is_heartbeat_failing = False
         self._confirmed_at = clock.monotonic()
         self._wake = asyncio.Event()
+        self.wants_rest = False
+        """Whether it waits for a state without anything that is not committed."""
+        self._steps = 0
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._is_written = asyncio.Event()
@@ -126,11 +129,14 @@ class ViewSync(Generic[D]):
 
     def begin_step(self) -> None:
         """Say that the state is about to hold what is not committed."""
+        self._steps += 1
         self._at_rest.clear()
 
     def end_step(self) -> None:
-        """Say that all the state holds is committed."""
-        self._at_rest.set()
+        """Say that the oldest step is committed."""
+        self._steps -= 1
+        if not self._steps:
+            self._at_rest.set()
         if self._state.position != self.since:
             self._wake.set()
 
@@ -145,8 +151,10 @@ class ViewSync(Generic[D]):
         """
         while True:
             await self._wake.wait()
+            self.wants_rest = True
             while not self._at_rest.is_set():
                 await self._at_rest.wait()
+            self.wants_rest = False
             # no await from here to the prepared write: the state stands still
             self._wake.clear()
             rewrites = self._is_lost or self._state.pending > REWRITE_FROM

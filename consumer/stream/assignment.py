@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,8 +14,8 @@ from consumer.stream.clients import KAFKA_ERRORS
 from consumer.stream.log_reader import LogEnds
 from consumer.stream.membership import Member
 from consumer.stream.ownership import final_offsets
-from consumer.stream.partition import Offsets, Partition
-from consumer.stream.transaction import SLOW_COMMIT_S, Sink
+from consumer.stream.partition import Offsets, Partition, Work
+from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Sink
 
 _ASK_TIMEOUT_S = 10.0
 _MAX_RECORDS = 1_000
@@ -23,6 +23,12 @@ _MAX_RECORDS = 1_000
 late."""
 _LEAST_SHARE = 16
 """Records a partition may always add, however many have some."""
+_AHEAD_FROM = _MAX_RECORDS
+"""Waiting records from which the next transaction is prepared while one commits. With fewer of them the
+worker keeps up: records that come meanwhile are answered together, from what is known then."""
+_TURNS = 20
+"""Of the loop between two partitions of it: the client takes some from an answer to its next request, and
+with one only all would be prepared before the first request is out."""
 _MAX_BYTES = 2 << 20
 """Size of a transaction's input, the last record of each partition aside: the most expensive valid
 messages take a tenth of what the group waits for a member, which does not turn meanwhile."""
@@ -33,6 +39,11 @@ _CLOSE_TIMEOUT_S = 1.0
 def _offsets_of(partition: Partition, found: Mapping[TopicPartition, int]) -> Offsets:
     candles = 0 if partition.candles is None else found[partition.candles]
     return Offsets(found[partition.signals], found[partition.trades], candles)
+
+
+def _worked_off(partition: Partition, among: int) -> Work:
+    """Work off a partition's share of a transaction of so many."""
+    return partition.work_off(max(_LEAST_SHARE, _MAX_RECORDS // among), _MAX_BYTES // among)
 
 
 class Assignment:
@@ -80,14 +91,16 @@ class Assignment:
         self._wake = wake
         self._is_stopped = False
         self._committed: dict[TopicPartition, int] = {}
+        self._ahead: dict[int, Work] = {}
+        """By partition: what the next transaction begins with."""
 
     def stop(self) -> None:
-        """Let `run` end after the transaction in hand."""
+        """Let `run` end after the transaction in hand, and the one that is prepared."""
         self._is_stopped = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Open, then work off records until stopped; the transaction in hand is finished first.
+        """Open, then work off records until stopped; what is begun is finished first.
 
         What it raises leaves the transaction in hand invisible: the next owner reads it again.
 
@@ -98,7 +111,7 @@ class Assignment:
         lives: list[asyncio.Task[None]] = []
         try:
             lives = await self._open()
-            while not self._is_stopped:
+            while not self._is_stopped or self._ahead:
                 for life in lives:
                     if life.done():
                         life.result()  # never returns by itself: raises why it ended
@@ -186,31 +199,59 @@ class Assignment:
     # Serving
 
     async def _serve(self) -> None:
-        busy = [p for p in self._all if p.has_work]
-        if not busy:
+        works, self._ahead = self._ahead, {}
+        if not self._is_stopped:
+            busy = [p for p in self._all if p.has_work and p.number not in works]
+            among = len(busy) + len(works)
+            works |= {p.number: _worked_off(p, among) for p in busy}
+        if not works:
             self._wake.clear()
             # records that may not be worked off now are looked at again without being woken
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REST_S):
                     await self._wake.wait()
             return
-        share = max(_LEAST_SHARE, _MAX_RECORDS // len(busy))
-        works = [p.work_off(share, _MAX_BYTES // len(busy)) for p in busy]
-        offsets = {log: offset for work in works for log, offset in work.offsets.items()}
+        offsets = {log: offset for work in works.values() for log, offset in work.offsets.items()}
         started = time.perf_counter()
-        ends = await self._sink.publish([b for work in works for b in work.batches], offsets)
+        ends = await self._publish([b for work in works.values() for b in work.batches], offsets)
         self.last_commit_s = time.perf_counter() - started
         self._committed.update(offsets)
         self._on_committed()
         position = 0
-        for partition, work in zip(busy, works, strict=True):
-            partition.committed(ends[position : position + len(work.batches)])
+        for number, work in works.items():
+            self.partitions[number].committed(ends[position : position + len(work.batches)])
             position += len(work.batches)
         # the view writes what is committed, between two steps: where there always is a next one, it
         # would never come to it
         await asyncio.sleep(0)
         if self.last_commit_s > SLOW_COMMIT_S:
             await self._recycle()
+
+    async def _publish(
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+    ) -> Sequence[int | None]:
+        """Send a transaction, and prepare the next one until it is answered; see Sink."""
+        preparing = asyncio.create_task(self._work_ahead())
+        try:
+            ends = await self._sink.publish(batches, offsets)
+        finally:
+            preparing.cancel()  # it waits between two partitions only
+            await asyncio.wait({preparing})
+        if not preparing.cancelled():
+            preparing.result()
+        return ends
+
+    async def _work_ahead(self) -> None:
+        busy = [p for p in self._all if p.has_work]
+        if sum(p.waiting(log) for p in busy for log in p.logs) < _AHEAD_FROM:
+            return
+        for partition in busy:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            if self._is_stopped:
+                return
+            if partition.has_work and partition.may_run_ahead:
+                self._ahead[partition.number] = _worked_off(partition, len(busy))
 
     async def _recycle(self) -> None:
         """Become a new owner, so that no delayed request of the old one can decide anything."""

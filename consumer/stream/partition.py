@@ -67,16 +67,20 @@ class PartitionWork(Protocol):
     def accepts_signals(self) -> bool:
         """Whether signals may be worked off now; else they wait in their topic."""
 
+    @property
+    def may_run_ahead(self) -> bool:
+        """Whether a step may be made before the one before it is visible."""
+
     def step(
         self,
         trades: Sequence[ConsumerRecord],
         signals: Sequence[ConsumerRecord],
         candles: Sequence[ConsumerRecord],
     ) -> Sequence[Batch]:
-        """Work off a batch; what it leads to is sent next."""
+        """Work off a batch; what it leads to is sent in the next transaction."""
 
     def committed(self, ends: Sequence[int | None]) -> None:
-        """Take note that the step is visible; `ends` as Sink.publish gives them."""
+        """Take note that the oldest step in hand is visible; `ends` as Sink.publish gives them."""
 
     async def background(self) -> None:
         """Do what goes on beside the batches, until cancelled."""
@@ -221,6 +225,11 @@ class Partition:
         )
 
     @property
+    def may_run_ahead(self) -> bool:
+        """Whether records may be worked off before those that were worked off last are committed."""
+        return self._work.may_run_ahead
+
+    @property
     def _has_candles(self) -> bool:
         """Whether candles wait that may be worked off now."""
         if self.candles is None or not self._work.accepts_trades:
@@ -245,7 +254,7 @@ class Partition:
         return inf
 
     def work_off(self, room: int, room_bytes: int) -> Work:
-        """Work off the next records; `committed` follows, or nothing any more.
+        """Work off the next records; `committed` follows, once for each call, or nothing any more.
 
         Closed trades leave half of the room to signals that wait: a flood of them must not hold
         decisions up.
@@ -295,5 +304,5 @@ class Partition:
         return records, left
 
     def committed(self, ends: Sequence[int | None]) -> None:
-        """Take note that the work is visible; `ends` as Sink.publish gives them."""
+        """Take note that the oldest work in hand is visible; `ends` as Sink.publish gives them."""
         self._work.committed(ends)

@@ -342,6 +342,17 @@ def view_written_before_the_commit(stack: contextlib.ExitStack) -> None:
 
 
 @_bug
+def view_written_while_a_step_is_prepared(stack: contextlib.ExitStack) -> None:
+    """The view takes the end of a step for that of all there are."""
+
+    def end_step(self: ViewSync[Any]) -> None:
+        self._at_rest.set()
+        self._wake.set()
+
+    _replace(stack, ViewSync, "end_step", end_step)
+
+
+@_bug
 def losses_not_noticed(stack: contextlib.ExitStack) -> None:
     """Nobody compares where the view stands with where it should."""
 

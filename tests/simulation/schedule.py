@@ -5,9 +5,11 @@ import gc
 from collections.abc import Callable
 from random import Random
 from typing import Any
+from unittest import mock
 
 from aiokafka import TopicPartition
 
+from consumer.stream import assignment
 from tests.simulation.cluster import (
     CANDLES,
     DEAD_LETTERS,
@@ -35,6 +37,8 @@ _FOLLOWS_EVERY = 3
 """One schedule of so many has candles."""
 _POOLS_EVERY = 5
 """One of so many lets partitions tell each other what they have learned."""
+_SMALL_EVERY = 2
+"""One of so many has transactions of two records a partition, so that the next ones are prepared meanwhile."""
 _COLLECT_EVERY = 15
 """Schedules between two collections of what they left behind."""
 
@@ -225,8 +229,10 @@ def run_seed(seed: int, trace: Callable[[float, str], None] | None = None) -> No
         FoundError: It showed what must never be.
     """
     world = World(seed, trace)
+    sizes = {"_MAX_RECORDS": 2, "_LEAST_SHARE": 2, "_AHEAD_FROM": 1}
     try:
-        world.run()
+        with mock.patch.dict(vars(assignment), {} if seed % _SMALL_EVERY else sizes):
+            world.run()
     except ViolationError as error:
         raise FoundError(f"seed {seed}: {error}") from error
     finally:

@@ -1,18 +1,21 @@
 """Serving partitions: one transaction after the other."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.connection import KafkaConnection
+from consumer.stream import assignment as assignment_module
 from consumer.stream.assignment import Assignment
 from consumer.stream.membership import Member
 from consumer.stream.partition import Partition, Work
 from consumer.stream.transaction import Batch
 
 _BACKLOG = 50
+_LOG = TopicPartition("signals", 0)
 
 
 class QuickSink:
@@ -20,18 +23,38 @@ class QuickSink:
 
     owner = "me"
 
+    def __init__(self) -> None:
+        self.sent: list[dict[TopicPartition, int]] = []
+
     async def start(self) -> None:
         pass
 
     async def publish(
-        self, batches: Sequence[Batch], _: Mapping[TopicPartition, int]
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
         for _ in range(3):
             await asyncio.sleep(0)
+        self.sent.append(dict(offsets))
         return [None] * len(batches)
 
     async def stop(self) -> None:
         pass
+
+
+class SlowSink(QuickSink):
+    """Commits when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_commit = asyncio.Semaphore(0)
+        self.begun = asyncio.Semaphore(0)
+
+    async def publish(
+        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+    ) -> Sequence[int | None]:
+        self.begun.release()
+        await self.may_commit.acquire()
+        return await super().publish(batches, offsets)
 
 
 class Busy:
@@ -39,6 +62,7 @@ class Busy:
 
     number = 0
     logs: Sequence[TopicPartition] = ()
+    may_run_ahead = True
 
     def __init__(self) -> None:
         self.steps = 0
@@ -52,7 +76,10 @@ class Busy:
     def work_off(self, *_: int) -> Work:
         self.at_rest.clear()
         self.steps += 1
-        return Work([], {})
+        return Work([], dict.fromkeys(self.logs, self.steps))
+
+    def waiting(self, _: TopicPartition) -> int:
+        return _BACKLOG - self.steps
 
     def committed(self, _: Sequence[int | None]) -> None:
         self.at_rest.set()
@@ -61,21 +88,25 @@ class Busy:
         pass
 
 
-async def test_a_backlog_lets_the_view_have_the_steps_between() -> None:
-    """It kept the view from every write until it was worked off, however long that took."""
-    partition = Busy()
-    assignment = Assignment(
+def make_assignment(sink: QuickSink, *partitions: Busy) -> Assignment:
+    return Assignment(
         KafkaConnection(bootstrap_servers="nowhere"),
         cast("AIOKafkaConsumer", None),
         cast("Member", None),
         group_id="group",
-        make_sink=QuickSink,
-        partitions=[cast("Partition", partition)],
+        make_sink=lambda: sink,
+        partitions=[cast("Partition", partition) for partition in partitions],
         start="earliest",
         on_skipped=lambda *_: None,
         on_committed=lambda: None,
         wake=asyncio.Event(),
     )
+
+
+async def test_a_backlog_lets_the_view_have_the_steps_between() -> None:
+    """It kept the view from every write until it was worked off, however long that took."""
+    partition = Busy()
+    assignment = make_assignment(QuickSink(), partition)
     seen: list[int] = []
 
     async def write() -> None:
@@ -92,3 +123,107 @@ async def test_a_backlog_lets_the_view_have_the_steps_between() -> None:
         tasks.create_task(write())
 
     assert set(range(1, _BACKLOG)) <= set(seen)
+
+
+class Waiting(Busy):
+    """One whose waiting records are counted."""
+
+    logs = (_LOG,)
+
+
+class Held(Waiting):
+    """One whose view waits for a state that is committed as a whole."""
+
+    number = 1
+    may_run_ahead = False
+
+
+async def turns(count: int = 200) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., asyncio.Task[None]]]:
+    """Serves partitions that are open, from `ahead_from` waiting records on ahead of commits."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def no_opening(_: Assignment) -> list[asyncio.Task[None]]:
+        return []
+
+    monkeypatch.setattr(Assignment, "_open", no_opening)
+
+    def serve(assignment: Assignment, ahead_from: int) -> asyncio.Task[None]:
+        monkeypatch.setattr(assignment_module, "_AHEAD_FROM", ahead_from)
+        tasks.append(asyncio.create_task(assignment.run()))
+        return tasks[-1]
+
+    yield serve
+    for task in tasks:
+        task.cancel()
+
+
+async def test_where_many_wait_the_next_transaction_is_prepared_while_one_commits(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    sink, busy, held = SlowSink(), Waiting(), Held()
+    serving(make_assignment(sink, busy, held), 10)
+    await sink.begun.acquire()
+    await turns()
+
+    assert (busy.steps, held.steps) == (2, 1)
+
+    sink.may_commit.release()
+    await sink.begun.acquire()
+    await turns()
+    assert sink.sent == [{_LOG: 1}]
+    assert (busy.steps, held.steps) == (3, 2)
+
+
+async def test_where_few_wait_nothing_is_prepared(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    """What comes while one transaction commits is decided after it, from all that is known then."""
+    sink, busy = SlowSink(), Waiting()
+    serving(make_assignment(sink, busy), _BACKLOG)
+    await sink.begun.acquire()
+    await turns()
+
+    assert busy.steps == 1
+
+
+async def test_a_stop_commits_what_is_prepared_and_begins_nothing_more(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    sink, busy = SlowSink(), Waiting()
+    assignment = make_assignment(sink, busy)
+    running = serving(assignment, 10)
+    await sink.begun.acquire()
+    await turns()
+    assignment.stop()
+    sink.may_commit.release()
+    sink.may_commit.release()
+    async with asyncio.timeout(10):
+        await running
+
+    assert sink.sent == [{_LOG: 1}, {_LOG: 2}]
+    assert busy.steps == 2
+
+
+async def test_an_error_of_what_is_prepared_ends_it(
+    serving: Callable[..., asyncio.Task[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, busy = SlowSink(), Waiting()
+    running = serving(make_assignment(sink, busy), 10)
+    await sink.begun.acquire()
+
+    def broken(*_: int) -> Work:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(busy, "work_off", broken)
+    await turns()
+    sink.may_commit.release()
+
+    with pytest.raises(RuntimeError, match="broken"):
+        async with asyncio.timeout(10):
+            await running

@@ -183,6 +183,27 @@ async def test_what_is_not_committed_is_never_written() -> None:
     running.cancel()
 
 
+async def test_with_several_steps_in_hand_it_waits_for_the_last_and_says_so() -> None:
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.sync.begin_step()
+    bench.state.position = Position(0, 1)
+    bench.sync.begin_step()
+    bench.state.position = Position(1, 2)
+    bench.sync.end_step()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert bench.sync.wants_rest
+    assert bench.view.partitions[0].position == Position()
+
+    bench.sync.end_step()
+    await bench.sync.written()
+    assert not bench.sync.wants_rest
+    assert bench.view.partitions[0].position == Position(1, 2)
+    running.cancel()
+
+
 async def test_a_server_that_reads_and_does_not_write_confirms_nothing() -> None:
     """Decisions go on from memory for a limited time: its heartbeats must not extend it."""
     bench = Bench(since=Position())
