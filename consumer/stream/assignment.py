@@ -21,8 +21,9 @@ _ASK_TIMEOUT_S = 10.0
 _MAX_RECORDS = 1_000
 """Records of a transaction: some 30 ms of work, above which larger ones save little and answer
 late."""
-_LEAST_SHARE = 16
-"""Records a partition may always add, however many have some."""
+_MOST_SHARES = 2
+"""Partitions that fill a transaction: where more have records enough they take turns, since a partition's
+part of it costs the broker, and here, nearly the same for one record as for hundreds."""
 _AHEAD_FROM = _MAX_RECORDS
 """Waiting records from which the next transaction is prepared while one commits. With fewer of them the
 worker keeps up: records that come meanwhile are answered together, from what is known then."""
@@ -30,8 +31,8 @@ _TURNS = 20
 """Of the loop between two partitions of it: the client takes some from an answer to its next request, and
 with one only all would be prepared before the first request is out."""
 _MAX_BYTES = 2 << 20
-"""Size of a transaction's input, the last record of each partition aside: the most expensive valid
-messages take a tenth of what the group waits for a member, which does not turn meanwhile."""
+"""Size of a transaction's input, its last partition aside: the most expensive valid messages take a tenth
+of what the group waits for a member, which does not turn meanwhile."""
 _REST_S = 0.2  # between two looks whether waiting records may be worked off
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -41,9 +42,12 @@ def _offsets_of(partition: Partition, found: Mapping[TopicPartition, int]) -> Of
     return Offsets(found[partition.signals], found[partition.trades], candles)
 
 
-def _worked_off(partition: Partition, among: int) -> Work:
-    """Work off a partition's share of a transaction of so many."""
-    return partition.work_off(max(_LEAST_SHARE, _MAX_RECORDS // among), _MAX_BYTES // among)
+def _is_full(works: Mapping[int, Work]) -> bool:
+    """Tell whether a transaction takes no more partitions."""
+    return (
+        sum(work.records for work in works.values()) >= _MAX_RECORDS
+        or sum(work.size for work in works.values()) >= _MAX_BYTES
+    )
 
 
 class Assignment:
@@ -77,6 +81,8 @@ class Assignment:
         wake: asyncio.Event,
     ) -> None:
         self.partitions = {partition.number: partition for partition in partitions}
+        self._turns = list(self.partitions.values())
+        """Who waits longest comes first."""
         self.last_commit_s = 0.0
         """How long the last transaction took [s]."""
         self._connection = connection
@@ -201,9 +207,12 @@ class Assignment:
     async def _serve(self) -> None:
         works, self._ahead = self._ahead, {}
         if not self._is_stopped:
-            busy = [p for p in self._all if p.has_work and p.number not in works]
-            among = len(busy) + len(works)
-            works |= {p.number: _worked_off(p, among) for p in busy}
+            busy = [p for p in self._turns if p.has_work]
+            for partition in busy:
+                if _is_full(works):
+                    break
+                if partition.number not in works:
+                    works[partition.number] = self._work_off(partition, len(busy))
         if not works:
             self._wake.clear()
             # records that may not be worked off now are looked at again without being woken
@@ -242,16 +251,23 @@ class Assignment:
         return ends
 
     async def _work_ahead(self) -> None:
-        busy = [p for p in self._all if p.has_work]
+        busy = [p for p in self._turns if p.has_work]
         if sum(p.waiting(log) for p in busy for log in p.logs) < _AHEAD_FROM:
             return
         for partition in busy:
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
-            if self._is_stopped:
+            if self._is_stopped or _is_full(self._ahead):
                 return
             if partition.has_work and partition.may_run_ahead:
-                self._ahead[partition.number] = _worked_off(partition, len(busy))
+                self._ahead[partition.number] = self._work_off(partition, len(busy))
+
+    def _work_off(self, partition: Partition, among: int) -> Work:
+        """Work off a partition's share, one of so many; its next turn comes after the others'."""
+        self._turns.remove(partition)
+        self._turns.append(partition)
+        shares = min(among, _MOST_SHARES)
+        return partition.work_off(_MAX_RECORDS // shares, _MAX_BYTES // shares)
 
     async def _recycle(self) -> None:
         """Become a new owner, so that no delayed request of the old one can decide anything."""

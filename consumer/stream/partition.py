@@ -109,6 +109,10 @@ class Work(NamedTuple):
     batches: Sequence[Batch]
     offsets: dict[TopicPartition, int]
     """Where the group goes on after it."""
+    records: int = 0
+    """That were worked off."""
+    size: int = 0
+    """Of these records [bytes]."""
 
 
 class Partition:
@@ -263,6 +267,7 @@ class Partition:
             room: Records at most, above 1.
             room_bytes: The record that crosses this size is the last one.
         """
+        waiting = sum(self._bytes.values())
         takes_signals = bool(self._inboxes[self.signals]) and self._work.accepts_signals
         trades: list[ConsumerRecord] = []
         if self._work.accepts_trades:
@@ -280,7 +285,12 @@ class Partition:
             candles, _ = self._take(self.candles, room, room_bytes, self._latest_candle_ms)
         taken = {self.trades: trades, self.signals: signals, self.candles: candles}
         offsets = {log: records[-1].offset + 1 for log, records in taken.items() if log and records}
-        return Work(self._work.step(trades, signals, candles), offsets)
+        return Work(
+            self._work.step(trades, signals, candles),
+            offsets,
+            len(trades) + len(signals) + len(candles),
+            waiting - sum(self._bytes.values()),
+        )
 
     def _take(
         self, partition: TopicPartition, room: int, room_bytes: int, latest_ms: float = inf

@@ -13,6 +13,7 @@ from consumer.domain.remembered import Remembered
 from consumer.errors import FencedError, RefusedError, TransientError
 from consumer.pool import Pooling
 from consumer.ports import WriteAnswer
+from consumer.rebuild import MergedCandle, MergedTrade
 from consumer.store.memory import MemoryDelta, MemoryView
 from consumer.store.view_sync import ViewSync
 from consumer.stream import assignment, ownership
@@ -300,7 +301,7 @@ def candles_folded_late(stack: contextlib.ExitStack) -> None:
 
     async def merged(*arguments: Any, **options: Any) -> Any:
         found = [one async for one in _merged(*arguments, **options)]
-        for one in sorted(found, key=lambda one: one.log == "candle"):
+        for one in sorted(found, key=lambda one: isinstance(one, MergedCandle)):
             yield one
 
     _replace(stack, rebuild, "merged", merged)
@@ -315,7 +316,7 @@ def decisions_folded_late(stack: contextlib.ExitStack) -> None:
 
     async def merged(*arguments: Any, **options: Any) -> Any:
         found = [one async for one in _merged(*arguments, **options)]
-        for one in sorted(found, key=lambda one: one.log != "trade"):
+        for one in sorted(found, key=lambda one: not isinstance(one, MergedTrade)):
             yield one
 
     _replace(stack, rebuild, "merged", merged)

@@ -138,6 +138,23 @@ class Held(Waiting):
     may_run_ahead = False
 
 
+class Full(Busy):
+    """One that always has more, a number of records at a time."""
+
+    has_work = True
+
+    def __init__(self, number: int, *, records: int = 500, size: int = 0) -> None:
+        super().__init__()
+        self.number = number
+        self.logs = (TopicPartition("signals", number),)
+        self.rooms: list[int] = []
+        self._worth = (records, size)
+
+    def work_off(self, *room: int) -> Work:
+        self.rooms.append(room[0])
+        return Work([], {self.logs[0]: len(self.rooms)}, *self._worth)
+
+
 async def turns(count: int = 200) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -190,6 +207,46 @@ async def test_where_few_wait_nothing_is_prepared(
     await turns()
 
     assert busy.steps == 1
+
+
+async def test_partitions_with_many_records_take_turns(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    """What a transaction takes of each must not shrink with their number: its costs do not."""
+    sink, partitions = SlowSink(), [Full(number) for number in range(5)]
+    serving(make_assignment(sink, *partitions), 10**9)
+    for _ in range(3):
+        await sink.begun.acquire()
+        sink.may_commit.release()
+    await sink.begun.acquire()
+
+    taken = [sorted(log.partition for log in offsets) for offsets in sink.sent]
+    assert taken == [[0, 1], [2, 3], [0, 4]]
+    assert {room for partition in partitions for room in partition.rooms} == {500}
+
+
+async def test_many_partitions_with_few_records_each_go_together(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    sink, partitions = SlowSink(), [Full(number, records=10) for number in range(64)]
+    serving(make_assignment(sink, *partitions), 10**9)
+    await sink.begun.acquire()
+    sink.may_commit.release()
+    await sink.begun.acquire()
+
+    assert len(sink.sent[0]) == 64
+
+
+async def test_large_records_fill_a_transaction(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    sink, partitions = SlowSink(), [Full(number, records=2, size=1 << 20) for number in range(5)]
+    serving(make_assignment(sink, *partitions), 10**9)
+    await sink.begun.acquire()
+    sink.may_commit.release()
+    await sink.begun.acquire()
+
+    assert len(sink.sent[0]) == 2
 
 
 async def test_a_stop_commits_what_is_prepared_and_begins_nothing_more(
