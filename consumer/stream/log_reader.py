@@ -1,6 +1,7 @@
 """Reads stretches of a log, outside any group."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Self
 
@@ -17,11 +18,51 @@ _POLL_MS = 200
 _FETCH_BYTES = 1 << 20
 _FETCH_WAIT_MS = 10
 """What is asked for is there: a broker that waits for more to come, of any log, holds the others up."""
-_MAX_RECORDS = 1_000  # some ten milliseconds of work between two turns of the loop
+_MAX_RECORDS = 5_000
+"""Taken from the client at once: a batch that unpacks to millions of empty ones would fill the memory."""
+_HELD_BYTES = 1 << 20
+"""Of a log, from which no more of it is asked for."""
+_LOW_BYTES = 512 << 10
+"""Of a log, below which more of it is: it comes while the rest is worked on."""
+_RECORD_BYTES = 100  # what a record takes beside its key and value
+_AT_ONCE = 100
+"""Records given at once, a few milliseconds of work."""
+_TURNS = 10
+"""Of the loop after them: the client takes some from an answer to its next request."""
 _LOOK_S = 0.05
 _OPEN_TRANSACTION_S = 45.0
 """Longest wait for an open transaction: what a dead worker left is ended sooner, by its timeout and the broker's
 next look."""
+
+
+def _size(record: ConsumerRecord) -> int:
+    size: int = record.serialized_value_size + record.serialized_key_size + _RECORD_BYTES
+    return size
+
+
+class _Held:
+    """Records of a log that the client has given and nobody has asked for yet."""
+
+    def __init__(self) -> None:
+        self._records: deque[ConsumerRecord] = deque()
+        self.size = 0
+        self.is_paused = False
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def put(self, records: Sequence[ConsumerRecord]) -> None:
+        self._records.extend(records)
+        self.size += sum(map(_size, records))
+
+    def take(self, end: int) -> list[ConsumerRecord]:
+        """Take some out, of those below an offset."""
+        taken: list[ConsumerRecord] = []
+        while self._records and len(taken) < _AT_ONCE and self._records[0].offset < end:
+            record = self._records.popleft()
+            self.size -= _size(record)
+            taken.append(record)
+        return taken
 
 
 class LogReader:
@@ -47,6 +88,8 @@ class LogReader:
         self._isolation = isolation
         self._connecting = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
+        self._held: dict[TopicPartition, _Held] = {}
+        """Of the logs that are being read."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -136,33 +179,52 @@ class LogReader:
     ) -> AsyncIterator[Sequence[ConsumerRecord]]:
         """Give the committed records with offsets in [start, end), in order, some at a time.
 
+        More is read meanwhile. Several logs may be read in turns, each once at a time.
+
         Raises:
             TransientError: Kafka did not send them in time.
         """
         if start >= end:
             return
         consumer = await self._connected()
+        held = self._held[partition] = _Held()
         try:
             consumer.seek(partition, start)
             consumer.resume(partition)
-            while await consumer.position(partition) < end:
-                async with asyncio.timeout(_SILENCE_TIMEOUT_S):
-                    before = await consumer.position(partition)
-                    records: list[ConsumerRecord] = []
-                    while not records and await consumer.position(partition) == before:
-                        found = await consumer.getmany(
-                            partition, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS
-                        )
-                        records = found.get(partition, [])
-                if records and records[-1].offset >= end:
-                    records = [record for record in records if record.offset < end]
-                    consumer.seek(partition, end)
-                if records:
+            while held or await consumer.position(partition) < end:
+                if held.is_paused and held.size < _LOW_BYTES:
+                    consumer.resume(partition)
+                    held.is_paused = False
+                if not held:
+                    await self._read_on(consumer, partition)
+                if records := held.take(end):
                     yield records
-                await asyncio.sleep(0)  # what the client holds it gives without waiting
-            consumer.pause(partition)
+                elif held:
+                    break  # what is left is behind the end
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
         except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        finally:
+            if self._held.get(partition) is held:  # not another's, begun where this was left early
+                del self._held[partition]
+                consumer.pause(partition)
+
+    async def _read_on(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> None:
+        """Take all that the client has, until some of a log was there, or what is no record.
+
+        The client asks a broker for nothing while it holds records of any of its logs.
+        """
+        async with asyncio.timeout(_SILENCE_TIMEOUT_S):
+            before = await consumer.position(partition)
+            while await consumer.position(partition) == before:
+                found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
+                for log, records in found.items():
+                    held = self._held[log]
+                    held.put(records)
+                    if held.size >= _HELD_BYTES:
+                        consumer.pause(log)
+                        held.is_paused = True
 
 
 class LogEnds:
