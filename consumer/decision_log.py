@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
+from consumer.domain.quick import quick
 from schemas import MarketRegime, Message, Side
 from schemas.fields import (
     Account,
@@ -56,13 +57,6 @@ class _Logged(Message):
     signal_ts: TimeMs | None = None
     features: Measured | None = None
 
-    @property
-    def entry(self) -> Entry | None:
-        price = self.tpsl.entry_reference
-        if price is None or self.signal_ts is None or self.timeframe is None:
-            return None
-        return Entry(price, self.signal_ts, self.timeframe)
-
 
 class LoggedDecision(NamedTuple):
     """A decision as it stands in the log."""
@@ -85,27 +79,40 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         logged = cast(_Logged, _Logged.__pydantic_validator__.validate_json(value or b""))
     except ValidationError:
         return None
-    tpsl, source = logged.tpsl, logged.source
-    remembered = OpenDecision(
-        logged.decision_id,
-        logged.account,
-        logged.symbol,
-        logged.side,
-        logged.regime,
-        logged.variant,
-        logged.strategy,
-        tpsl.atr,
-        tpsl.atr_mult_sl,
-        timestamp_ms,
-        known(logged.features),
+    # from their dicts: the models take five times as long to find a field
+    told, source = logged.__dict__, logged.source
+    tpsl = told["tpsl"].__dict__
+    price, signal_ts, timeframe = tpsl["entry_reference"], told["signal_ts"], told["timeframe"]
+    remembered = quick(
+        OpenDecision,
+        (
+            told["decision_id"],
+            told["account"],
+            told["symbol"],
+            told["side"],
+            told["regime"],
+            told["variant"],
+            told["strategy"],
+            tpsl["atr"],
+            tpsl["atr_mult_sl"],
+            timestamp_ms,
+            known(told["features"]),
+            0,
+            0,
+        ),
     )
-    return LoggedDecision(
-        remembered,
-        logged.table_offset,
-        logged.is_exploration,
-        None if source is None else (source.topic, source.partition, source.offset),
-        logged.candles_offset,
-        logged.entry,
+    return quick(
+        LoggedDecision,
+        (
+            remembered,
+            told["table_offset"],
+            told["is_exploration"],
+            None if source is None else (source.topic, source.partition, source.offset),
+            told["candles_offset"],
+            None
+            if price is None or signal_ts is None or timeframe is None
+            else quick(Entry, (price, signal_ts, timeframe)),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from consumer.decide import decision_id_of
 from consumer.decision_log import LoggedDecision, decode_logged_decision
 from consumer.domain.following import CandleOutcome
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Position
+from consumer.domain.quick import quick
 from consumer.errors import BadMessageError, RefusedError, TransientError
 from consumer.learn import follow, learn
 from consumer.pipeline import decoded_candle, decoded_trade
@@ -19,7 +20,8 @@ from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.wire import decode_signal
 from schemas import Candle, TradeClosed
 
-_PROGRESS_EVERY = 1_000
+_BATCH = 500
+"""Records that are merged before they are folded, about."""
 
 
 class Logs(NamedTuple):
@@ -129,15 +131,15 @@ Merged = MergedDecision | MergedTrade | MergedCandle
 
 
 def _decision(record: ConsumerRecord) -> MergedDecision:
-    return MergedDecision(record, decode_logged_decision(record.value, record.timestamp))
+    return quick(MergedDecision, (record, decode_logged_decision(record.value, record.timestamp)))
 
 
 def _trade(record: ConsumerRecord) -> MergedTrade:
-    return MergedTrade(record, decoded_trade(record))
+    return quick(MergedTrade, (record, decoded_trade(record)))
 
 
 def _candle(record: ConsumerRecord) -> MergedCandle:
-    return MergedCandle(record, decoded_candle(record))
+    return quick(MergedCandle, (record, decoded_candle(record)))
 
 
 class _Input:
@@ -181,7 +183,16 @@ async def _nothing() -> AsyncIterator[Sequence[ConsumerRecord]]:
 async def merged(
     reader: LogReader, logs: Logs, *, start: Position, end: Position, upto: Position
 ) -> AsyncIterator[Merged]:
-    """Give what the logs hold, merged as it was folded live.
+    """Give what the logs hold, a record at a time; see `merged_batches`."""
+    async for batch in merged_batches(reader, logs, start=start, end=end, upto=upto):
+        for one in batch:
+            yield one
+
+
+async def merged_batches(
+    reader: LogReader, logs: Logs, *, start: Position, end: Position, upto: Position
+) -> AsyncIterator[Sequence[Merged]]:
+    """Give what the logs hold, merged as it was folded live, some at a time.
 
     Before a decision with `table_offset` T and `candles_offset` C come the trades below T and the candles
     below C, so that a trade at offset t sees exactly the decisions with T <= t, a candle at offset c
@@ -205,19 +216,23 @@ async def merged(
         _candle,
     )
     async for records in reader.batches(logs.decisions, start.decisions, end.decisions):
+        batch: list[Merged] = []
         for found in [_decision(record) for record in records]:
             if (decision := found.decision) is not None:
-                while not trades.is_at(decision.table_offset):
-                    for one in await trades.some_below(decision.table_offset):
-                        yield one
-                while not candles.is_at(decision.candles_offset or 0):
-                    for one in await candles.some_below(decision.candles_offset or 0):
-                        yield one
-            yield found
+                for log, seen in (
+                    (trades, decision.table_offset),
+                    (candles, decision.candles_offset or 0),
+                ):
+                    while not log.is_at(seen):
+                        batch += await log.some_below(seen)
+            batch.append(found)
+            if len(batch) >= _BATCH:  # one decision may have seen many trades
+                yield batch
+                batch = []
+        yield batch
     for rest, offset in ((trades, upto.trades), (candles, upto.candles)):
         while not rest.is_at(offset):
-            for one in await rest.some_below(offset):
-                yield one
+            yield await rest.some_below(offset)
 
 
 async def catch_up(
@@ -274,37 +289,43 @@ async def catch_up(
     state.position = start
     upto = last if upto is None else Position(*map(min, upto, last))
     _, seen_trades, seen_candles = map(max, upto, start)
-    folded = 0
-    async for one in merged(reader, logs, start=start, end=last, upto=upto):
-        record = one.record
-        refused: FoldResult | CandleOutcome | BadMessageError | None = None
-        worked_off = 0
-        if isinstance(one, MergedTrade):
-            refused = learn(state, one.trade, offset=record.offset, timestamp_ms=record.timestamp)
-            found.trades, worked_off = found.trades + 1, upto.trades
-        elif isinstance(one, MergedCandle):
-            refused = follow(state, one.candle, offset=record.offset)
-            found.candles, worked_off = found.candles + 1, upto.candles
-        elif (decision := one.decision) is not None:
-            # a decision may have seen an offset that holds no record
-            seen_trades = max(seen_trades, min(decision.table_offset, last.trades))
-            seen_candles = max(seen_candles, min(decision.candles_offset or 0, last.candles))
-            state.admit(
-                decision.remembered,
-                is_exploration=decision.is_exploration,
-                entry=decision.entry,
-            )
-            if decision.source is not None and decision.source[:2] == signals_log:
-                state.answer(decision.source[2])
-            found.decisions += 1
-        else:
-            continue
-        if isinstance(refused, BadMessageError) and not is_atomic and record.offset >= worked_off:
-            found.refused.append((record, refused))
-        folded += 1
-        if folded % _PROGRESS_EVERY == 0:
-            on_progress(_PROGRESS_EVERY)
-    on_progress(folded % _PROGRESS_EVERY)
+    async for batch in merged_batches(reader, logs, start=start, end=last, upto=upto):
+        foreign = 0
+        for one in batch:
+            record = one.record
+            refused: FoldResult | CandleOutcome | BadMessageError | None = None
+            worked_off = 0
+            if isinstance(one, MergedTrade):
+                refused = learn(
+                    state, one.trade, offset=record.offset, timestamp_ms=record.timestamp
+                )
+                found.trades, worked_off = found.trades + 1, upto.trades
+            elif isinstance(one, MergedCandle):
+                refused = follow(state, one.candle, offset=record.offset)
+                found.candles, worked_off = found.candles + 1, upto.candles
+            elif (decision := one.decision) is not None:
+                # a decision may have seen an offset that holds no record
+                if decision.table_offset > seen_trades:
+                    seen_trades = max(seen_trades, min(decision.table_offset, last.trades))
+                if (seen := decision.candles_offset or 0) > seen_candles:
+                    seen_candles = max(seen_candles, min(seen, last.candles))
+                state.admit(
+                    decision.remembered,
+                    is_exploration=decision.is_exploration,
+                    entry=decision.entry,
+                )
+                if decision.source is not None and decision.source[:2] == signals_log:
+                    state.answer(decision.source[2])
+                found.decisions += 1
+            else:
+                foreign += 1
+            if (
+                isinstance(refused, BadMessageError)
+                and not is_atomic
+                and record.offset >= worked_off
+            ):
+                found.refused.append((record, refused))
+        on_progress(len(batch) - foreign)
     state.position = Position(
         last.decisions,
         max(seen_trades, state.position.trades),

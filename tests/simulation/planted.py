@@ -33,7 +33,7 @@ PLANTED: dict[str, Plant] = {}
 """Each puts one bug into the product, until the stack is closed."""
 
 _publish = TransactionalSink.publish
-_merged = rebuild.merged
+_merged_batches = rebuild.merged_batches
 _final_offsets = ownership.final_offsets
 
 
@@ -299,12 +299,11 @@ def no_deduplication(stack: contextlib.ExitStack) -> None:
 def candles_folded_late(stack: contextlib.ExitStack) -> None:
     """At an opening candles come after all decisions, whoever had seen them."""
 
-    async def merged(*arguments: Any, **options: Any) -> Any:
-        found = [one async for one in _merged(*arguments, **options)]
-        for one in sorted(found, key=lambda one: isinstance(one, MergedCandle)):
-            yield one
+    async def merged_batches(*arguments: Any, **options: Any) -> Any:
+        found = [one async for batch in _merged_batches(*arguments, **options) for one in batch]
+        yield sorted(found, key=lambda one: isinstance(one, MergedCandle))
 
-    _replace(stack, rebuild, "merged", merged)
+    _replace(stack, rebuild, "merged_batches", merged_batches)
 
 
 # The table and its view
@@ -314,12 +313,11 @@ def candles_folded_late(stack: contextlib.ExitStack) -> None:
 def decisions_folded_late(stack: contextlib.ExitStack) -> None:
     """At an opening trades are folded first, whatever decisions they belong to."""
 
-    async def merged(*arguments: Any, **options: Any) -> Any:
-        found = [one async for one in _merged(*arguments, **options)]
-        for one in sorted(found, key=lambda one: not isinstance(one, MergedTrade)):
-            yield one
+    async def merged_batches(*arguments: Any, **options: Any) -> Any:
+        found = [one async for batch in _merged_batches(*arguments, **options) for one in batch]
+        yield sorted(found, key=lambda one: not isinstance(one, MergedTrade))
 
-    _replace(stack, rebuild, "merged", merged)
+    _replace(stack, rebuild, "merged_batches", merged_batches)
 
 
 @_bug
