@@ -28,7 +28,7 @@ After the loss of a coordinator these may be members that nobody is any more, an
 them; joining must outlast it, or each attempt would leave one more."""
 _POLL_MS = 1_000
 _LONGEST_READ_REST_S = 0.015
-"""Between two answers of the broker while records come, else each record is a request: a quarter
+"""Between two answers of the broker while records come, else each record is a request: an eighth
 of what a commit takes, this at most."""
 _MOST_READ = 5_000
 """Records taken from the client at once: a batch that unpacks to millions of empty ones would
@@ -168,7 +168,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
 
     def _read_rest_s(self) -> float:
         commit_s = 0.0 if self._assignment is None else self._assignment.last_commit_s
-        return min(_LONGEST_READ_REST_S, commit_s / 4)
+        return min(_LONGEST_READ_REST_S, commit_s / 8)
 
     # Rebalances. The client only logs what these raise, calls them with its heartbeat stopped, and
     # reads on meanwhile: so the first is no coroutine and its first act is to hold the records
