@@ -225,10 +225,10 @@ async def merged_batches(
                 ):
                     while not log.is_at(seen):
                         batch += await log.some_below(seen)
+                        if len(batch) >= _BATCH:  # one decision may have seen many trades
+                            yield batch
+                            batch = []
             batch.append(found)
-            if len(batch) >= _BATCH:  # one decision may have seen many trades
-                yield batch
-                batch = []
         yield batch
     for rest, offset in ((trades, upto.trades), (candles, upto.candles)):
         while not rest.is_at(offset):

@@ -21,6 +21,8 @@ _ASK_TIMEOUT_S = 10.0
 _MAX_RECORDS = 1_000
 """Records of a transaction: some 30 ms of work, above which larger ones save little and answer
 late."""
+_FEW = 16
+"""Waiting records of a partition that go with the next transaction, whoever has many."""
 _MOST_SHARES = 2
 """Partitions that fill a transaction: where more have records enough they take turns, since a partition's
 part of it costs the broker, and here, nearly the same for one record as for hundreds."""
@@ -40,6 +42,10 @@ _CLOSE_TIMEOUT_S = 1.0
 def _offsets_of(partition: Partition, found: Mapping[TopicPartition, int]) -> Offsets:
     candles = 0 if partition.candles is None else found[partition.candles]
     return Offsets(found[partition.signals], found[partition.trades], candles)
+
+
+def _waiting(partition: Partition) -> int:
+    return sum(map(partition.waiting, partition.logs))
 
 
 def _is_full(works: Mapping[int, Work]) -> bool:
@@ -82,7 +88,7 @@ class Assignment:
     ) -> None:
         self.partitions = {partition.number: partition for partition in partitions}
         self._turns = list(self.partitions.values())
-        """Who waits longest comes first."""
+        """Who was served longest ago comes first."""
         self.last_commit_s = 0.0
         """How long the last transaction took [s]."""
         self._connection = connection
@@ -207,7 +213,7 @@ class Assignment:
     async def _serve(self) -> None:
         works, self._ahead = self._ahead, {}
         if not self._is_stopped:
-            busy = [p for p in self._turns if p.has_work]
+            busy = self._busy
             for partition in busy:
                 if _is_full(works):
                     break
@@ -251,8 +257,8 @@ class Assignment:
         return ends
 
     async def _work_ahead(self) -> None:
-        busy = [p for p in self._turns if p.has_work]
-        if sum(p.waiting(log) for p in busy for log in p.logs) < _AHEAD_FROM:
+        busy = self._busy
+        if sum(map(_waiting, busy)) < _AHEAD_FROM:
             return
         for partition in busy:
             for _ in range(_TURNS):
@@ -261,6 +267,12 @@ class Assignment:
                 return
             if partition.has_work and partition.may_run_ahead:
                 self._ahead[partition.number] = self._work_off(partition, len(busy))
+
+    @property
+    def _busy(self) -> list[Partition]:
+        """Who has work, in the order of their turns: few records first, then who waits longest."""
+        busy = [p for p in self._turns if p.has_work]
+        return sorted(busy, key=lambda p: _waiting(p) > _FEW)
 
     def _work_off(self, partition: Partition, among: int) -> Work:
         """Work off a partition's share, one of so many; its next turn comes after the others'."""

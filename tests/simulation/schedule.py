@@ -229,7 +229,7 @@ def run_seed(seed: int, trace: Callable[[float, str], None] | None = None) -> No
         FoundError: It showed what must never be.
     """
     world = World(seed, trace)
-    sizes = {"_MAX_RECORDS": 4, "_AHEAD_FROM": 1}
+    sizes = {"_MAX_RECORDS": 4, "_AHEAD_FROM": 1, "_FEW": 1}
     try:
         with mock.patch.dict(vars(assignment), {} if seed % _SMALL_EVERY else sizes):
             world.run()

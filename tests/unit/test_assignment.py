@@ -148,7 +148,11 @@ class Full(Busy):
         self.number = number
         self.logs = (TopicPartition("signals", number),)
         self.rooms: list[int] = []
+        self.waits = _BACKLOG
         self._worth = (records, size)
+
+    def waiting(self, _: TopicPartition) -> int:
+        return self.waits
 
     def work_off(self, *room: int) -> Work:
         self.rooms.append(room[0])
@@ -235,6 +239,23 @@ async def test_many_partitions_with_few_records_each_go_together(
     await sink.begun.acquire()
 
     assert len(sink.sent[0]) == 64
+
+
+async def test_who_has_few_records_need_not_wait_for_those_who_have_many(
+    serving: Callable[..., asyncio.Task[None]],
+) -> None:
+    sink, partitions = SlowSink(), [Full(number) for number in range(4)]
+    few = Full(4, records=3)
+    few.waits = 3
+    serving(make_assignment(sink, *partitions, few), 10**9)
+    for _ in range(3):
+        await sink.begun.acquire()
+        sink.may_commit.release()
+    await sink.begun.acquire()
+
+    taken = [sorted(log.partition for log in offsets) for offsets in sink.sent]
+    assert all(4 in numbers for numbers in taken)
+    assert {number for numbers in taken for number in numbers} == {0, 1, 2, 3, 4}
 
 
 async def test_large_records_fill_a_transaction(
