@@ -305,10 +305,8 @@ async def catch_up(
                 found.candles, worked_off = found.candles + 1, upto.candles
             elif (decision := one.decision) is not None:
                 # a decision may have seen an offset that holds no record
-                if decision.table_offset > seen_trades:
-                    seen_trades = max(seen_trades, min(decision.table_offset, last.trades))
-                if (seen := decision.candles_offset or 0) > seen_candles:
-                    seen_candles = max(seen_candles, min(seen, last.candles))
+                seen_trades = max(seen_trades, min(decision.table_offset, last.trades))
+                seen_candles = max(seen_candles, min(decision.candles_offset or 0, last.candles))
                 state.admit(
                     decision.remembered,
                     is_exploration=decision.is_exploration,

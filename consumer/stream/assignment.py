@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, RefusedError, TransientError
-from consumer.stream.clients import KAFKA_ERRORS
+from consumer.stream.clients import KAFKA_ERRORS, let_clients_on
 from consumer.stream.log_reader import LogEnds
 from consumer.stream.membership import Member
 from consumer.stream.ownership import final_offsets
@@ -29,9 +29,6 @@ part of it costs the broker, and here, nearly the same for one record as for hun
 _AHEAD_FROM = _MAX_RECORDS
 """Waiting records from which the next transaction is prepared while one commits. With fewer of them the
 worker keeps up: records that come meanwhile are answered together, from what is known then."""
-_TURNS = 20
-"""Of the loop between two partitions of it: the client takes some from an answer to its next request, and
-with one only all would be prepared before the first request is out."""
 _MAX_BYTES = 2 << 20
 """Size of a transaction's input, its last partition aside: the most expensive valid messages take a tenth
 of what the group waits for a member, which does not turn meanwhile."""
@@ -261,8 +258,8 @@ class Assignment:
         if sum(map(_waiting, busy)) < _AHEAD_FROM:
             return
         for partition in busy:
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
+            # else all would be prepared before the first request of the transaction is out
+            await let_clients_on()
             if self._is_stopped or _is_full(self._ahead):
                 return
             if partition.has_work and partition.may_run_ahead:

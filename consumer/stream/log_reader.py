@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.clients import KAFKA_ERRORS, stop_within
+from consumer.stream.clients import KAFKA_ERRORS, let_clients_on, size_of, stop_within
 
 _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""
@@ -24,20 +24,13 @@ _HELD_BYTES = 1 << 20
 """Of a log, from which no more of it is asked for."""
 _LOW_BYTES = 512 << 10
 """Of a log, below which more of it is: it comes while the rest is worked on."""
-_RECORD_BYTES = 100  # what a record takes beside its key and value
+_RECORD_BYTES = 100  # what a record takes beside what is in it
 _AT_ONCE = 100
 """Records given at once, a few milliseconds of work."""
-_TURNS = 10
-"""Of the loop after them: the client takes some from an answer to its next request."""
 _LOOK_S = 0.05
 _OPEN_TRANSACTION_S = 45.0
 """Longest wait for an open transaction: what a dead worker left is ended sooner, by its timeout and the broker's
 next look."""
-
-
-def _size(record: ConsumerRecord) -> int:
-    size: int = record.serialized_value_size + record.serialized_key_size + _RECORD_BYTES
-    return size
 
 
 class _Held:
@@ -53,14 +46,14 @@ class _Held:
 
     def put(self, records: Sequence[ConsumerRecord]) -> None:
         self._records.extend(records)
-        self.size += sum(map(_size, records))
+        self.size += sum(map(size_of, records)) + _RECORD_BYTES * len(records)
 
     def take(self, end: int) -> list[ConsumerRecord]:
         """Take some out, of those below an offset."""
         taken: list[ConsumerRecord] = []
         while self._records and len(taken) < _AT_ONCE and self._records[0].offset < end:
             record = self._records.popleft()
-            self.size -= _size(record)
+            self.size -= size_of(record) + _RECORD_BYTES
             taken.append(record)
         return taken
 
@@ -201,8 +194,7 @@ class LogReader:
                     yield records
                 elif held:
                     break  # what is left is behind the end
-                for _ in range(_TURNS):
-                    await asyncio.sleep(0)
+                await let_clients_on()
         except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         finally:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from consumer.stream.clients import size_of
 from consumer.stream.transaction import Batch
 
 _INBOX_FULL = 4_000
@@ -93,14 +94,6 @@ class PartitionWork(Protocol):
 
     def drop(self) -> None:
         """Let go of all that is kept in memory; nothing else is called after it."""
-
-
-def _size(record: ConsumerRecord) -> int:
-    """Give what a record takes [bytes]; the sizes are -1 where there is nothing."""
-    size: int = record.serialized_value_size + record.serialized_key_size
-    if record.headers:
-        size += sum(len(name) + len(content or b"") for name, content in record.headers)
-    return size
 
 
 class Work(NamedTuple):
@@ -208,7 +201,7 @@ class Partition:
         inbox.extend(records)
         if partition == self.signals:
             self._next_signal, self._heard_at = records[-1].offset + 1, time.monotonic()
-        self._bytes[partition] += sum(map(_size, records))
+        self._bytes[partition] += sum(map(size_of, records))
         is_full = len(inbox) >= _INBOX_FULL or self._bytes[partition] >= _INBOX_FULL_BYTES
         if is_full and partition not in self._held_back:
             self._consumer.pause(partition)
@@ -301,7 +294,7 @@ class Partition:
         left = room_bytes
         while inbox and len(records) < room and left > 0 and inbox[0].timestamp <= latest_ms:
             record = inbox.popleft()
-            left -= _size(record)
+            left -= size_of(record)
             records.append(record)
         self._bytes[partition] -= room_bytes - left
         if (

@@ -56,6 +56,13 @@ class SlowSink(QuickSink):
         await self.may_commit.acquire()
         return await super().publish(batches, offsets)
 
+    async def committed(self, count: int) -> None:
+        """Let transactions commit, and wait until the next one is begun."""
+        for _ in range(count):
+            await self.begun.acquire()
+            self.may_commit.release()
+        await self.begun.acquire()
+
 
 class Busy:
     """A partition with a backlog of batches."""
@@ -219,10 +226,7 @@ async def test_partitions_with_many_records_take_turns(
     """What a transaction takes of each must not shrink with their number: its costs do not."""
     sink, partitions = SlowSink(), [Full(number) for number in range(5)]
     serving(make_assignment(sink, *partitions), 10**9)
-    for _ in range(3):
-        await sink.begun.acquire()
-        sink.may_commit.release()
-    await sink.begun.acquire()
+    await sink.committed(3)
 
     taken = [sorted(log.partition for log in offsets) for offsets in sink.sent]
     assert taken == [[0, 1], [2, 3], [0, 4]]
@@ -234,9 +238,7 @@ async def test_many_partitions_with_few_records_each_go_together(
 ) -> None:
     sink, partitions = SlowSink(), [Full(number, records=10) for number in range(64)]
     serving(make_assignment(sink, *partitions), 10**9)
-    await sink.begun.acquire()
-    sink.may_commit.release()
-    await sink.begun.acquire()
+    await sink.committed(1)
 
     assert len(sink.sent[0]) == 64
 
@@ -248,10 +250,7 @@ async def test_who_has_few_records_need_not_wait_for_those_who_have_many(
     few = Full(4, records=3)
     few.waits = 3
     serving(make_assignment(sink, *partitions, few), 10**9)
-    for _ in range(3):
-        await sink.begun.acquire()
-        sink.may_commit.release()
-    await sink.begun.acquire()
+    await sink.committed(3)
 
     taken = [sorted(log.partition for log in offsets) for offsets in sink.sent]
     assert all(4 in numbers for numbers in taken)
@@ -263,9 +262,7 @@ async def test_large_records_fill_a_transaction(
 ) -> None:
     sink, partitions = SlowSink(), [Full(number, records=2, size=1 << 20) for number in range(5)]
     serving(make_assignment(sink, *partitions), 10**9)
-    await sink.begun.acquire()
-    sink.may_commit.release()
-    await sink.begun.acquire()
+    await sink.committed(1)
 
     assert len(sink.sent[0]) == 2
 

@@ -54,6 +54,7 @@ class FullClient:
                     offset=start + n,
                     serialized_key_size=3,
                     serialized_value_size=self._value_bytes,
+                    headers=(),
                 )
                 for n in range(self._batch)
             ]
