@@ -1,61 +1,18 @@
 """Decisions as they stand in `strategy-decisions`: what a fold needs of them."""
 
-from typing import Annotated, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
+from consumer.decision_record import DecisionRecord
 from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.quick import quick
-from schemas import MarketRegime, Message, Side
-from schemas.fields import (
-    Account,
-    Identifier,
-    Measured,
-    Price,
-    StrategyName,
-    Symbol,
-    Timeframe,
-    TimeMs,
-    Variant,
-)
 
-_MAX_DECISION_BYTES = 1 << 20
+_MAX_DECISION_BYTES: Final = 1 << 20
 """More than any batch a worker writes: to parse 100 MB that somebody else wrote there takes seconds."""
-
-
-class _LoggedTpsl(Message):
-    atr: Price
-    atr_mult_sl: Annotated[float, Field(gt=0.0)]
-    entry_reference: Price | None = None
-
-
-class _LoggedSource(Message):
-    topic: str
-    partition: int
-    offset: Annotated[int, Field(ge=0)]
-
-
-class _Logged(Message):
-    """What the fold needs of a record of `strategy-decisions`; checked like any input."""
-
-    decision_id: Identifier
-    account: Account
-    symbol: Symbol
-    side: Annotated[Side, Field(strict=False)]
-    regime: Annotated[MarketRegime, Field(strict=False)]
-    variant: Variant | None = None
-    strategy: StrategyName
-    is_exploration: bool
-    table_offset: Annotated[int, Field(ge=0)]
-    tpsl: _LoggedTpsl
-    source: _LoggedSource | None = None
-    candles_offset: Annotated[int, Field(ge=0)] | None = None
-    timeframe: Timeframe | None = None
-    signal_ts: TimeMs | None = None
-    features: Measured | None = None
 
 
 class LoggedDecision(NamedTuple):
@@ -76,12 +33,15 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
         return None
     try:
         # from the bytes: most of what a decision says is not needed, and no object is made of it
-        logged = cast(_Logged, _Logged.__pydantic_validator__.validate_json(value or b""))
+        logged = cast(
+            DecisionRecord, DecisionRecord.__pydantic_validator__.validate_json(value or b"")
+        )
     except ValidationError:
         return None
     # from their dicts: the models take five times as long to find a field
-    told, source = logged.__dict__, logged.source
-    tpsl = told["tpsl"].__dict__
+    told: dict[str, Any] = logged.__dict__
+    tpsl: dict[str, Any] = told["tpsl"].__dict__
+    source = told["source"]
     price, signal_ts, timeframe = tpsl["entry_reference"], told["signal_ts"], told["timeframe"]
     remembered = quick(
         OpenDecision,

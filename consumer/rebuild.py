@@ -1,7 +1,6 @@
 """A partition's state recomputed from its logs: at an opening, after a loss, on demand."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
@@ -9,19 +8,12 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
-from consumer.decision_log import LoggedDecision, decode_logged_decision
-from consumer.domain.following import CandleOutcome
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Position
-from consumer.domain.quick import quick
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
 from consumer.errors import BadMessageError, RefusedError, TransientError
-from consumer.learn import follow, learn
-from consumer.pipeline import decoded_candle, decoded_trade
+from consumer.folding import CatchUp, LogFold
+from consumer.merging import LogMerger, Merged
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.wire import decode_signal
-from schemas import Candle, TradeClosed
-
-_BATCH = 500
-"""Records that are merged before they are folded, about."""
 
 
 class Logs(NamedTuple):
@@ -91,90 +83,6 @@ def refuse_if_begun(logs: Logs, first: Position) -> None:
         )
 
 
-@dataclass(slots=True)
-class CatchUp:
-    """What bringing a state up to date came across."""
-
-    decisions: int = 0
-    trades: int = 0
-    candles: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    """By topic: deleted by retention before they were folded."""
-    refused: list[tuple[ConsumerRecord, BadMessageError]] = field(default_factory=list)
-    """Input behind the group's offset that goes to the dead letters."""
-
-
-class MergedDecision(NamedTuple):
-    """A record of the decisions' log."""
-
-    record: ConsumerRecord
-    decision: LoggedDecision | None
-    """None for a foreign record."""
-
-
-class MergedTrade(NamedTuple):
-    """A record of the closed trades' log."""
-
-    record: ConsumerRecord
-    trade: TradeClosed | BadMessageError
-
-
-class MergedCandle(NamedTuple):
-    """A record of the candles' log."""
-
-    record: ConsumerRecord
-    candle: Candle | BadMessageError
-
-
-Merged = MergedDecision | MergedTrade | MergedCandle
-"""A record of one of a partition's logs, in the order in which all were folded live."""
-
-
-def _decision(record: ConsumerRecord) -> MergedDecision:
-    return quick(MergedDecision, (record, decode_logged_decision(record.value, record.timestamp)))
-
-
-def _trade(record: ConsumerRecord) -> MergedTrade:
-    return quick(MergedTrade, (record, decoded_trade(record)))
-
-
-def _candle(record: ConsumerRecord) -> MergedCandle:
-    return quick(MergedCandle, (record, decoded_candle(record)))
-
-
-class _Input:
-    """The records of an input log, given out as far as is asked."""
-
-    def __init__(
-        self,
-        batches: AsyncIterator[Sequence[ConsumerRecord]],
-        read: Callable[[ConsumerRecord], MergedTrade | MergedCandle],
-    ) -> None:
-        self._batches = batches
-        self._read = read
-        self._batch: Sequence[MergedTrade | MergedCandle] = ()
-        self._at = 0
-        self._is_done = False
-
-    def is_at(self, offset: int) -> bool:
-        """Whether all records below an offset were given out, as far as can be told at once."""
-        if self._at < len(self._batch):
-            return bool(self._batch[self._at].record.offset >= offset)
-        return self._is_done
-
-    async def some_below(self, offset: int) -> Sequence[Merged]:
-        """Give some of the next records below an offset, until `is_at` says that these were all."""
-        if self._at == len(self._batch):
-            records = await anext(self._batches, None)
-            self._is_done = records is None
-            # all at once: the code of a stage stays in the processor's caches
-            self._batch, self._at = [self._read(record) for record in records or ()], 0
-        begin = self._at
-        while self._at < len(self._batch) and self._batch[self._at].record.offset < offset:
-            self._at += 1
-        return self._batch[begin : self._at]
-
-
 async def _nothing() -> AsyncIterator[Sequence[ConsumerRecord]]:
     return
     yield
@@ -192,11 +100,7 @@ async def merged(
 async def merged_batches(
     reader: LogReader, logs: Logs, *, start: Position, end: Position, upto: Position
 ) -> AsyncIterator[Sequence[Merged]]:
-    """Give what the logs hold, merged as it was folded live, some at a time.
-
-    Before a decision with `table_offset` T and `candles_offset` C come the trades below T and the candles
-    below C, so that a trade at offset t sees exactly the decisions with T <= t, a candle at offset c
-    exactly those with C <= c.
+    """Give what the logs hold, merged as it was folded live, some at a time; see `LogMerger`.
 
     Args:
         reader: Assigned to the logs.
@@ -208,31 +112,30 @@ async def merged_batches(
     Raises:
         TransientError: Kafka did not answer.
     """
-    trades = _Input(reader.batches(logs.trades, start.trades, end.trades), _trade)
-    candles = _Input(
-        _nothing()
+    merger = LogMerger()
+    trades, candles = merger.trades, merger.candles
+    more = {
+        trades: reader.batches(logs.trades, start.trades, end.trades),
+        candles: _nothing()
         if logs.candles is None
         else reader.batches(logs.candles, start.candles, end.candles),
-        _candle,
-    )
+    }
     async for records in reader.batches(logs.decisions, start.decisions, end.decisions):
-        batch: list[Merged] = []
-        for found in [_decision(record) for record in records]:
-            if (decision := found.decision) is not None:
-                for log, seen in (
-                    (trades, decision.table_offset),
-                    (candles, decision.candles_offset or 0),
-                ):
-                    while not log.is_at(seen):
-                        batch += await log.some_below(seen)
-                        if len(batch) >= _BATCH:  # one decision may have seen many trades
-                            yield batch
-                            batch = []
-            batch.append(found)
-        yield batch
+        merger.put(records)
+        while merger.holds_decisions:
+            if batch := merger.take():
+                yield batch
+            if (lacking := merger.lacking) is not None:
+                lacking.put(await anext(more[lacking], None))
     for rest, offset in ((trades, upto.trades), (candles, upto.candles)):
-        while not rest.is_at(offset):
-            yield await rest.some_below(offset)
+        is_all = False
+        while not is_all:
+            left: list[Merged] = []
+            is_all = rest.take_below(offset, left)
+            if left:
+                yield left
+            if not is_all:
+                rest.put(await anext(more[rest], None))
 
 
 async def catch_up(
@@ -287,48 +190,17 @@ async def catch_up(
         if begin > position:
             found.skipped[log.topic] = begin - position
     state.position = start
-    upto = last if upto is None else Position(*map(min, upto, last))
-    _, seen_trades, seen_candles = map(max, upto, start)
-    async for batch in merged_batches(reader, logs, start=start, end=last, upto=upto):
-        foreign = 0
-        for one in batch:
-            record = one.record
-            refused: FoldResult | CandleOutcome | BadMessageError | None = None
-            worked_off = 0
-            if isinstance(one, MergedTrade):
-                refused = learn(
-                    state, one.trade, offset=record.offset, timestamp_ms=record.timestamp
-                )
-                found.trades, worked_off = found.trades + 1, upto.trades
-            elif isinstance(one, MergedCandle):
-                refused = follow(state, one.candle, offset=record.offset)
-                found.candles, worked_off = found.candles + 1, upto.candles
-            elif (decision := one.decision) is not None:
-                # a decision may have seen an offset that holds no record
-                seen_trades = max(seen_trades, min(decision.table_offset, last.trades))
-                seen_candles = max(seen_candles, min(decision.candles_offset or 0, last.candles))
-                state.admit(
-                    decision.remembered,
-                    is_exploration=decision.is_exploration,
-                    entry=decision.entry,
-                )
-                if decision.source is not None and decision.source[:2] == signals_log:
-                    state.answer(decision.source[2])
-                found.decisions += 1
-            else:
-                foreign += 1
-            if (
-                isinstance(refused, BadMessageError)
-                and not is_atomic
-                and record.offset >= worked_off
-            ):
-                found.refused.append((record, refused))
-        on_progress(len(batch) - foreign)
-    state.position = Position(
-        last.decisions,
-        max(seen_trades, state.position.trades),
-        max(seen_candles, state.position.candles),
+    fold = LogFold(
+        state,
+        found,
+        signals_log=signals_log,
+        upto=last if upto is None else Position(*map(min, upto, last)),
+        last=last,
+        is_atomic=is_atomic,
     )
+    async for batch in merged_batches(reader, logs, start=start, end=last, upto=fold.upto):
+        on_progress(fold.fold(batch))
+    fold.end()
     return found
 
 

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -148,6 +147,11 @@ def _refold(settings: Settings, partitions: int, number: int, worked_off: Offset
 
 async def _refolded(settings: Settings, partitions: int, number: int, worked_off: Offsets) -> str:
     state, logs = PartitionState(settings.fold), logs_of(settings.topics, number)
+
+    def progressed(more: int) -> None:
+        _add(_done, more)
+        state.take_changes()  # all of it is written in the end: nothing to take note of
+
     async with (
         LogReader(settings.connection, logs.all) as reader,
         LogEnds(settings.connection) as ends,
@@ -168,7 +172,7 @@ async def _refolded(settings: Settings, partitions: int, number: int, worked_off
                 )
             ),
             ends=ends,
-            on_progress=partial(_add, _done),
+            on_progress=progressed,
         )
     view = make_view(settings, partitions)
     try:

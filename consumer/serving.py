@@ -18,10 +18,11 @@ from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.domain.pooled import Elsewhere
 from consumer.errors import TransientError
+from consumer.folding import CatchUp
 from consumer.pipeline import Pipeline, Step
 from consumer.pool import POOL_PARTITION, Pooling, Teller
 from consumer.ports import Clock, View
-from consumer.rebuild import CatchUp, catch_up, first_undecided, logs_of
+from consumer.rebuild import catch_up, first_undecided, logs_of
 from consumer.store.snapshot import Snapshot
 from consumer.store.view_sync import Pace, ViewSync
 from consumer.stream.log_reader import LogEnds, LogReader

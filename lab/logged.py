@@ -24,14 +24,8 @@ from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.regime import RegimeResult
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
-from consumer.rebuild import (
-    MergedCandle,
-    MergedTrade,
-    bounds_of,
-    logs_of,
-    merged,
-    refuse_if_begun,
-)
+from consumer.merging import MergedCandle, MergedTrade
+from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics
@@ -182,7 +176,7 @@ class _Folder:
         follow(self._state, candle, offset=offset)
 
     def learn(self, trade: TradeClosed | BadMessageError, offset: int, timestamp_ms: int) -> None:
-        last = next(reversed(self._state.decisions.closed), None)
+        last = next(reversed(self._state.decisions.closed.by_key), None)
         result = learn(self._state, trade, offset=offset, timestamp_ms=timestamp_ms)
         if isinstance(result, BadMessageError) or isinstance(trade, BadMessageError):
             self.unreadable += 1
@@ -190,7 +184,7 @@ class _Folder:
         if result.outcome == "duplicate":
             return
         # one that names no decision has closed the symbol's newest open one
-        closed = next(reversed(self._state.decisions.closed), None)
+        closed = next(reversed(self._state.decisions.closed.by_key), None)
         by_symbol = closed if closed != last else None
         key = (trade.account or DEFAULT_ACCOUNT, trade.trade_id)
         # of a revision the first record tells

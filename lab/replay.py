@@ -13,15 +13,9 @@ from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Pos
 from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
+from consumer.merging import MergedCandle, MergedTrade
 from consumer.pool import POOL_PARTITION, PoolLog
-from consumer.rebuild import (
-    MergedCandle,
-    MergedTrade,
-    bounds_of,
-    logs_of,
-    merged,
-    refuse_if_begun,
-)
+from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
 from consumer.store.meta import Meta
 from consumer.stream.log_reader import LogReader

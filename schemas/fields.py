@@ -47,17 +47,20 @@ def parse_time_ms(value: Any) -> int:
         ValueError: Anything else.
     """
     if isinstance(value, str):
-        if not _RFC3339_MATCHER.fullmatch(value):
-            raise ValueError(
-                "must be an RFC 3339 time with an offset, or integer Unix milliseconds"
-            )
-        # whole numbers all the way: a float of seconds is off by a millisecond in far years
-        value = (datetime.fromisoformat(value.upper()) - _EPOCH) // _MILLISECOND
+        value = _text_time_ms(value)
     if type(value) is not int:  # bool is an int, too, and is none here
         raise ValueError("must be an RFC 3339 time with an offset, or integer Unix milliseconds")
     if not 0 <= value <= _MAX_TIME_MS:
         raise ValueError("must lie within the years 1970 to 9999")
     return value
+
+
+@lru_cache(maxsize=1024)  # signals of the end of a bar tell the same one
+def _text_time_ms(text: str) -> int:
+    if not _RFC3339_MATCHER.fullmatch(text):
+        raise ValueError("must be an RFC 3339 time with an offset, or integer Unix milliseconds")
+    # whole numbers all the way: a float of seconds is off by a millisecond in far years
+    return (datetime.fromisoformat(text.upper()) - _EPOCH) // _MILLISECOND
 
 
 @lru_cache(maxsize=1024)  # the times of a batch are few

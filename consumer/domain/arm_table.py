@@ -100,7 +100,7 @@ class ArmTable:
             revise_reward, old=trade.reward, new=reward, alpha=self._alpha, decay=self._decay
         )
         arm, widest, regime = self.arms(trade.context, trade.strategy)
-        of_all, of_regime = trade.parent_ordinals
+        of_all, of_regime = trade.ordinal_of_all, trade.ordinal_of_regime
         sums = revise_features(
             widest.feature_sums,
             trade.features,

@@ -65,8 +65,10 @@ class FoldedTrade(NamedTuple):
     """Distance of the strategy's stop [ATR]."""
     sequence: int = 0
     """When it was counted: what orders it among its like."""
-    parent_ordinals: tuple[int, int] = (0, 0)
-    """The same as `ordinal` in each of its context's parents."""
+    ordinal_of_all: int = 0
+    """The same as `ordinal` in the widest of its context's parents."""
+    ordinal_of_regime: int = 0
+    """The same in the other one."""
     paper: float | None = None
     """What its strategy earned on its path [as `reward`]; None without a path."""
     features: Features = NO_FEATURES

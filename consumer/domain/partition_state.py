@@ -1,6 +1,5 @@
 """The state of one partition: the fold of its decisions and of its closed trades."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -28,6 +27,7 @@ from consumer.domain.quick import quick
 from consumer.domain.regime import Held, noted
 from consumer.domain.remembered import Remembered, RememberedChanges
 from consumer.domain.reward import in_unit, realized_r
+from consumer.domain.window import Window
 from consumer.errors import BadMessageError
 from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, TradeClosed
 
@@ -84,8 +84,8 @@ class Changes:
 
     table: ArmChanges
     decisions: RememberedChanges
-    trades: set[tuple[str, str]]
-    """Account and id."""
+    trades: list[FoldedTrade]
+    """As they were at the time, one perhaps several times."""
     markets: set[MarketKey]
     following: FollowingChanges
 
@@ -162,8 +162,8 @@ class PartitionState:
         """What other partitions have learned: no part of the fold, decisions name it."""
         self.markets: dict[MarketKey, Held] = {}
         """What decisions tell of each market."""
-        # the order is part of the state: oldest first, and what leaves first; see `Remembered`
-        self.trades: dict[str, OrderedDict[str, FoldedTrade]] = {}
+        self.trades: dict[str, Window[FoldedTrade]] = {}
+        """By account, then by id."""
         self.calibrations: dict[str, Calibration] = {}
         """By account; of those whose trades had paths, or were followed."""
         self.following: Following | None = None
@@ -175,7 +175,7 @@ class PartitionState:
                 ttl_ms=settings.decision_ttl_ms,
                 calibrations=self.calibrations,
             )
-        self._touched_trades: set[tuple[str, str]] = set()
+        self._touched_trades: list[FoldedTrade] = []
         self._touched_markets: set[MarketKey] = set()
 
     def clear(self) -> None:
@@ -245,7 +245,7 @@ class PartitionState:
         """
         account = trade.account or DEFAULT_ACCOUNT
         counted = self.trades.get(account)
-        known = None if counted is None else counted.get(trade.trade_id)
+        known = None if counted is None else counted.by_key.get(trade.trade_id)
         revision = trade.revision or 0
         if known is not None:
             if revision <= known.revision:
@@ -265,14 +265,14 @@ class PartitionState:
                 self.decisions.close(arm.decision, self.totals.next_sequence())
             self._note_realized(arm.decision, trade, reward_r)
         self.totals.rewards += 1
-        parent_ordinals, paper = (0, 0), {}
+        of_all, of_regime, paper = 0, 0, {}
         if trade.close_reason in self.settings.learn_exclude:
             (stats, _, _), ordinal = self.table.arms(arm.context, arm.strategy), 0
         else:
             stats, widest, regime = self.table.learn(
                 arm.context, arm.strategy, reward, arm.features
             )
-            ordinal, parent_ordinals = stats.count, (widest.count, regime.count)
+            ordinal, of_all, of_regime = stats.count, widest.count, regime.count
             paper = self._fold_path(arm, trade, atr)
         self._count_trade(
             quick(
@@ -290,7 +290,8 @@ class PartitionState:
                     atr,
                     arm.atr_mult_sl,
                     self.totals.next_sequence(),
-                    parent_ordinals,
+                    of_all,
+                    of_regime,
                     paper.get(arm.strategy),
                     arm.features,
                 ),
@@ -353,14 +354,14 @@ class PartitionState:
     def _count_trade(self, folded: FoldedTrade) -> None:
         counted = self.trades.get(folded.account)
         if counted is None:
-            counted = self.trades[folded.account] = OrderedDict()
-        counted[folded.trade_id] = folded
+            counted = self.trades[folded.account] = Window()
+        counted.add(folded.trade_id, folded)
         self._compare(folded)
-        self._touched_trades.add((folded.account, folded.trade_id))
-        while len(counted) > self.settings.dedupe_window:
-            _, oldest = counted.popitem(last=False)
+        self._touched_trades.append(folded)
+        while len(counted.by_key) > self.settings.dedupe_window:
+            _, oldest = counted.pop_oldest()
             self.calibration(folded.account).drop(oldest.sequence)
-            self._touched_trades.add((folded.account, oldest.trade_id))
+            self._touched_trades.append(oldest)
 
     def _compare(self, folded: FoldedTrade) -> None:
         if folded.paper is not None:
@@ -375,10 +376,10 @@ class PartitionState:
         else:
             stats, _, _ = self.table.revise(known, reward)
         corrected = known._replace(reward=reward, revision=revision)
-        self.trades[known.account][known.trade_id] = corrected
+        self.trades[known.account].by_key[known.trade_id] = corrected
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
-        self._touched_trades.add((known.account, known.trade_id))
+        self._touched_trades.append(corrected)
         outcome: Outcome = "excluded" if known.is_excluded else "revised"
         return FoldResult(outcome, known.context, known.strategy, reward, stats)
 
@@ -437,7 +438,7 @@ class PartitionState:
 
     def take_changes(self) -> Changes:
         """Give what was touched since the last call, and start anew."""
-        trades, self._touched_trades = self._touched_trades, set()
+        trades, self._touched_trades = self._touched_trades, []
         markets, self._touched_markets = self._touched_markets, set()
         following = self.following
         return Changes(
@@ -452,12 +453,14 @@ class PartitionState:
         """Count everything as changed: the view is to be written from the beginning."""
         self.table.touch_all()
         self.decisions.touch_all()
-        self._touched_trades = {
-            (account, key) for account, keys in self.trades.items() for key in keys
-        }
+        self._touched_trades = self._all_trades
         self._touched_markets = set(self.markets)
         if self.following is not None:
             self.following.touch_all()
+
+    @property
+    def _all_trades(self) -> list[FoldedTrade]:
+        return [trade for counted in self.trades.values() for trade in counted.by_key.values()]
 
     def stored(self) -> StoredPartition:
         """Give all there is, to keep or to compare."""
@@ -466,9 +469,9 @@ class PartitionState:
             totals=replace(self.totals),
             rows={context: dict(row) for context, row in self.table.rows.items()},
             open=list(self.decisions.open.values()),
-            closed=list(self.decisions.closed.values()),
+            closed=list(self.decisions.closed.by_key.values()),
             decision_ids=self.decisions.lone_ids,
-            trades=[trade for group in self.trades.values() for trade in group.values()],
+            trades=self._all_trades,
             parents={parent: dict(row) for parent, row in self.table.parents.items()},
             markets=dict(self.markets),
             followed=[] if self.following is None else list(self.following.followed.values()),
@@ -484,8 +487,8 @@ class PartitionState:
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
             counted = self.trades.get(trade.account)
             if counted is None:
-                counted = self.trades[trade.account] = OrderedDict()
-            counted[trade.trade_id] = trade
+                counted = self.trades[trade.account] = Window()
+            counted.add(trade.trade_id, trade)
             self._compare(trade)
         if self.following is not None:
             self.following.restore(stored.followed, stored.series)

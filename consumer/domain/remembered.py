@@ -7,6 +7,7 @@ from operator import attrgetter, itemgetter
 
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
+from consumer.domain.window import Window
 from consumer.errors import BadMessageError
 from schemas import DeadLetterCode, Side, TradeClosed
 
@@ -32,22 +33,23 @@ class Remembered:
 
     def __init__(self, settings: FoldSettings) -> None:
         self._settings = settings
-        # the order of these is part of the state: oldest first, and what leaves first. A plain dict
-        # would go over all that have left each time, to find its first: up to a tenth of a millisecond
+        # the order of these is part of the state: oldest first, and what leaves first. Open ones leave from
+        # anywhere, when they are closed
         self.open: OrderedDict[str, OpenDecision] = OrderedDict()
-        self.closed: OrderedDict[str, OpenDecision] = OrderedDict()
-        self.ids: dict[str, OrderedDict[str, int]] = {}
+        self.closed: Window[OpenDecision] = Window()
+        self.ids: dict[str, Window[int]] = {}
         """By account: id and number of each decision that makes a signal a repeat."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
         self.changes = RememberedChanges()
 
     def knows(self, account: str, decision_id: str) -> bool:
         """Tell whether this id is among the last decisions of the account: its signal a repeat."""
-        return decision_id in self.ids.get(account, ())
+        ids = self.ids.get(account)
+        return ids is not None and decision_id in ids.by_key
 
     def find(self, decision_id: str) -> OpenDecision | None:
         """Give a decision that is remembered, open or closed."""
-        return self.open.get(decision_id) or self.closed.get(decision_id)
+        return self.open.get(decision_id) or self.closed.by_key.get(decision_id)
 
     def admit(self, decision: OpenDecision) -> bool:
         """Remember a decision, with its number, whose id is not known.
@@ -58,10 +60,10 @@ class Remembered:
         oldest_ms = decision.timestamp_ms - self._settings.decision_ttl_ms
         ids = self.ids.get(decision.account)
         if ids is None:
-            ids = self.ids[decision.account] = OrderedDict()
-        ids[decision.decision_id] = decision.number
-        while len(ids) > self._settings.dedupe_window:
-            oldest, _ = ids.popitem(last=False)
+            ids = self.ids[decision.account] = Window()
+        ids.add(decision.decision_id, decision.number)
+        while len(ids.by_key) > self._settings.dedupe_window:
+            oldest, _ = ids.pop_oldest()
             self.changes.ids.add((decision.account, oldest))
         known = self.find(decision.decision_id)
         if known is not None:  # out of the dedupe window, still remembered
@@ -72,19 +74,20 @@ class Remembered:
         self._open(decision)
         while len(self.open) > self._settings.open_decisions_max:
             self._forget(next(iter(self.open.values())))
-        for group in (self.open, self.closed):
-            while group and (first := next(iter(group.values()))).timestamp_ms < oldest_ms:
-                self._forget(first)
+        while self.open and (first := next(iter(self.open.values()))).timestamp_ms < oldest_ms:
+            self._forget(first)
+        while self.closed.by_key and (first := self.closed.oldest).timestamp_ms < oldest_ms:
+            self._forget(first)
         return True
 
     def close(self, decision: OpenDecision, number: int) -> None:
         """Take note of the first trade of an open decision, and of its number."""
         del self.open[decision.decision_id]
         self._unlist(decision)
-        self.closed[decision.decision_id] = decision.closed(number)
+        self.closed.add(decision.decision_id, decision.closed(number))
         self.changes.decisions.add(decision.decision_id)
-        while len(self.closed) > self._settings.open_decisions_max:
-            self._forget(next(iter(self.closed.values())))
+        while len(self.closed.by_key) > self._settings.open_decisions_max:
+            self._forget(self.closed.oldest)
 
     def decision_of(
         self, trade: TradeClosed, account: str, timestamp_ms: int
@@ -124,7 +127,7 @@ class Remembered:
         if self.open.pop(decision.decision_id, None) is not None:
             self._unlist(decision)
         else:
-            del self.closed[decision.decision_id]
+            self.closed.remove(decision.decision_id)
         self.changes.decisions.add(decision.decision_id)
         if self.knows(decision.account, decision.decision_id):
             self.changes.ids.add((decision.account, decision.decision_id))
@@ -140,7 +143,7 @@ class Remembered:
 
     def lone_number(self, account: str, decision_id: str) -> int | None:
         """Give the number of an id that is known for repeats, unless its decision tells it."""
-        number = self.ids[account].get(decision_id)
+        number = self.ids[account].by_key.get(decision_id)
         decision = self.find(decision_id)
         return None if decision is not None and decision.number == number else number
 
@@ -149,8 +152,8 @@ class Remembered:
         """Account, id and number of those ids that no remembered decision tells."""
         return [
             (account, key, number)
-            for account, keys in self.ids.items()
-            for key, number in keys.items()
+            for account, ids in self.ids.items()
+            for key, number in ids.by_key.items()
             if self.lone_number(account, key) is not None
         ]
 
@@ -167,7 +170,7 @@ class Remembered:
     def touch_all(self) -> None:
         """Count everything as changed."""
         self.changes = RememberedChanges(
-            {*self.open, *self.closed}, {(account, key) for account, key, _ in self.lone_ids}
+            {*self.open, *self.closed.by_key}, {(account, key) for account, key, _ in self.lone_ids}
         )
 
     def restore(
@@ -180,20 +183,24 @@ class Remembered:
         for decision in sorted(open_, key=attrgetter("number")):
             self._open(decision)
         for decision in sorted(closed, key=attrgetter("closed_number")):
-            self.closed[decision.decision_id] = decision
-        decisions = (*self.open.values(), *self.closed.values())
+            self.closed.add(decision.decision_id, decision)
+        decisions = (*self.open.values(), *self.closed.by_key.values())
         numbers = {(one.account, one.decision_id): one.number for one in decisions}
         numbers |= {(account, key): number for account, key, number in lone_ids}
         for (account, key), number in sorted(numbers.items(), key=itemgetter(1)):
-            self.ids.setdefault(account, OrderedDict())[key] = number
+            ids = self.ids.get(account)
+            if ids is None:
+                ids = self.ids[account] = Window()
+            ids.add(key, number)
         for ids in self.ids.values():
             # a decision is remembered longer than its id may be known for repeats
-            while len(ids) > self._settings.dedupe_window:
-                ids.popitem(last=False)
+            while len(ids.by_key) > self._settings.dedupe_window:
+                ids.pop_oldest()
         self.changes = RememberedChanges()
 
     def clear(self) -> None:
         """Forget everything."""
-        for kept in (self.open, self.closed, self.ids, self._open_by_symbol):
+        for kept in (self.open, self.ids, self._open_by_symbol):
             kept.clear()
+        self.closed.clear()
         self.changes = RememberedChanges()

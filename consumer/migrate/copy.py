@@ -13,9 +13,10 @@ from consumer.domain.following import CandleOutcome
 from consumer.domain.partition_state import FoldResult
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
+from consumer.merging import Merged, MergedCandle, MergedDecision, MergedTrade
 from consumer.migrate.old import OldPartition
 from consumer.migrate.plan import Migration
-from consumer.rebuild import Merged, MergedCandle, MergedDecision, MergedTrade, logs_of
+from consumer.rebuild import logs_of
 from consumer.stream.dense_producer import DenseProducer, partition_of
 from consumer.stream.log_reader import LogEnds, LogReader
 from schemas import Candle, TradeClosed

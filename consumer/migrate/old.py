@@ -9,8 +9,9 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.errors import RefusedError
+from consumer.merging import Merged
 from consumer.migrate.plan import Migration
-from consumer.rebuild import Logs, Merged, logs_of, merged
+from consumer.rebuild import Logs, logs_of, merged
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.ownership import final_offsets

@@ -152,8 +152,9 @@ def prepared(
         number = remembered.lone_number(account, decision_id)
         text = None if number is None else codec.encode_decision_id(account, number)
         delta.decision_ids.put(decision_id, text)
-    for account, trade_id in changes.trades:
-        trade = state.trades[account].get(trade_id)
+    for touched in changes.trades:
+        account, trade_id = touched.account, touched.trade_id
+        trade = state.trades[account].by_key.get(trade_id)
         text = None if trade is None else codec.encode_trade(trade)
         delta.trades.put(codec.trade_field(account, trade_id), text)
     markets = delta.markets.sets

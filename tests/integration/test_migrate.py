@@ -12,9 +12,9 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.decision_log import LoggedDecision
 from consumer.errors import RefusedError
+from consumer.merging import Merged, MergedDecision, MergedTrade
 from consumer.migrate.copy import by_time
 from consumer.migrate.plan import plan_migration
-from consumer.rebuild import Merged, MergedDecision, MergedTrade
 from consumer.settings import Settings, load
 from consumer.stream.dense_producer import partition_of
 from consumer.stream.groups import commit_offsets

@@ -11,9 +11,9 @@ from aiokafka import TopicPartition
 from consumer import rebuild
 from consumer.domain.remembered import Remembered
 from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.merging import MergedCandle, MergedTrade
 from consumer.pool import Pooling
 from consumer.ports import WriteAnswer
-from consumer.rebuild import MergedCandle, MergedTrade
 from consumer.store.memory import MemoryDelta, MemoryView
 from consumer.store.view_sync import ViewSync
 from consumer.stream import assignment, ownership

@@ -350,12 +350,13 @@ def test_changes_tell_all_that_changed(log: Log) -> None:
         for context, strategy in changes.table.arms:
             image["arm", context, strategy] = state.table.rows[context][strategy]
         for name in changes.decisions.decisions:
-            kept = [state.decisions.open.get(name), state.decisions.closed.get(name)]
+            kept = [state.decisions.open.get(name), state.decisions.closed.by_key.get(name)]
             image["decision", name] = kept if any(kept) else None
         for account, name in changes.decisions.ids:
             image["id", account, name] = state.decisions.lone_number(account, name)
-        for account, name in changes.trades:
-            image["trade", account, name] = state.trades[account].get(name)
+        for trade in changes.trades:
+            account, name = trade.account, trade.trade_id
+            image["trade", account, name] = state.trades[account].by_key.get(name)
 
         stored = state.stored()
         wanted: dict[Any, Any] = {

@@ -63,8 +63,8 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     result = learn(state, trade, offset=0, timestamp_ms=START_MS)
     assert isinstance(result, tuple)
     yield from (result, result.stats, state.position)
-    yield from (one for group in state.trades.values() for one in group.values())
-    yield from state.decisions.closed.values()
+    yield from (one for group in state.trades.values() for one in group.by_key.values())
+    yield from state.decisions.closed.by_key.values()
     again = Signal.model_validate(make_signal(signal_id="again"))
     assert settings.decider.decide(again, state, now_ms=START_MS, degraded=False) is not None
     yield from (one for one in made if hasattr(one, "_fields"))
