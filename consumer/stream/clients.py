@@ -14,7 +14,6 @@ from aiokafka.errors import (
     KafkaError,
     TopicAuthorizationFailedError,
 )
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
@@ -111,14 +110,6 @@ def _of_whom(task: asyncio.Task[Any]) -> object:
     """Give the object whose method a task runs."""
     frame = getattr(task.get_coro(), "cr_frame", None)
     return None if frame is None else frame.f_locals.get("self")
-
-
-def size_of(record: ConsumerRecord) -> int:
-    """Give what a record takes [bytes]; the sizes are -1 where there is nothing."""
-    size: int = record.serialized_value_size + record.serialized_key_size
-    if record.headers:
-        size += sum(len(name) + len(content or b"") for name, content in record.headers)
-    return size
 
 
 async def let_clients_on() -> None:

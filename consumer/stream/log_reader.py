@@ -1,7 +1,6 @@
 """Reads stretches of a log, outside any group."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Self
 
@@ -10,7 +9,8 @@ from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
-from consumer.stream.clients import KAFKA_ERRORS, let_clients_on, size_of, stop_within
+from consumer.stream.clients import KAFKA_ERRORS, let_clients_on, stop_within
+from consumer.stream.inbox import Inbox, Marks
 
 _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""
@@ -20,42 +20,14 @@ _FETCH_WAIT_MS = 10
 """What is asked for is there: a broker that waits for more to come, of any log, holds the others up."""
 _MAX_RECORDS = 5_000
 """Taken from the client at once: a batch that unpacks to millions of empty ones would fill the memory."""
-_HELD_BYTES = 1 << 20
-"""Of a log, from which no more of it is asked for."""
-_LOW_BYTES = 512 << 10
-"""Of a log, below which more of it is: it comes while the rest is worked on."""
-_RECORD_BYTES = 100  # what a record takes beside what is in it
+_MARKS = Marks(full=10_000, low=5_000, full_bytes=1 << 20, low_bytes=512 << 10)
+"""Of a log: more of it comes while the rest is worked on."""
 _AT_ONCE = 100
 """Records given at once, a few milliseconds of work."""
 _LOOK_S = 0.05
 _OPEN_TRANSACTION_S = 45.0
 """Longest wait for an open transaction: what a dead worker left is ended sooner, by its timeout and the broker's
 next look."""
-
-
-class _Held:
-    """Records of a log that the client has given and nobody has asked for yet."""
-
-    def __init__(self) -> None:
-        self._records: deque[ConsumerRecord] = deque()
-        self.size = 0
-        self.is_paused = False
-
-    def __bool__(self) -> bool:
-        return bool(self._records)
-
-    def put(self, records: Sequence[ConsumerRecord]) -> None:
-        self._records.extend(records)
-        self.size += sum(map(size_of, records)) + _RECORD_BYTES * len(records)
-
-    def take(self, end: int) -> list[ConsumerRecord]:
-        """Take some out, of those below an offset."""
-        taken: list[ConsumerRecord] = []
-        while self._records and len(taken) < _AT_ONCE and self._records[0].offset < end:
-            record = self._records.popleft()
-            self.size -= size_of(record) + _RECORD_BYTES
-            taken.append(record)
-        return taken
 
 
 class LogReader:
@@ -81,7 +53,7 @@ class LogReader:
         self._isolation = isolation
         self._connecting = asyncio.Lock()
         self._consumer: AIOKafkaConsumer | None = None
-        self._held: dict[TopicPartition, _Held] = {}
+        self._inboxes: dict[TopicPartition, Inbox] = {}
         """Of the logs that are being read."""
 
     async def __aenter__(self) -> Self:
@@ -180,26 +152,28 @@ class LogReader:
         if start >= end:
             return
         consumer = await self._connected()
-        held = self._held[partition] = _Held()
+        inbox = self._inboxes[partition] = Inbox(consumer, partition, _MARKS)
         try:
             consumer.seek(partition, start)
             consumer.resume(partition)
-            while held or await consumer.position(partition) < end:
-                if held.is_paused and held.size < _LOW_BYTES:
-                    consumer.resume(partition)
-                    held.is_paused = False
-                if not held:
+            while inbox or await consumer.position(partition) < end:
+                if not inbox:
                     await self._read_on(consumer, partition)
-                if records := held.take(end):
+                records = inbox.take(_AT_ONCE)
+                if records and records[-1].offset >= end:
+                    if records := [record for record in records if record.offset < end]:
+                        yield records
+                    break
+                if records:
                     yield records
-                elif held:
-                    break  # what is left is behind the end
                 await let_clients_on()
         except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         finally:
-            if self._held.get(partition) is held:  # not another's, begun where this was left early
-                del self._held[partition]
+            if (
+                self._inboxes.get(partition) is inbox
+            ):  # not another's, begun where this was left early
+                del self._inboxes[partition]
                 consumer.pause(partition)
 
     async def _read_on(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> None:
@@ -212,11 +186,7 @@ class LogReader:
             while await consumer.position(partition) == before:
                 found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
                 for log, records in found.items():
-                    held = self._held[log]
-                    held.put(records)
-                    if held.size >= _HELD_BYTES:
-                        consumer.pause(log)
-                        held.is_paused = True
+                    self._inboxes[log].put(records)
 
 
 class LogEnds:

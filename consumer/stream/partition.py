@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -11,15 +10,11 @@ from typing import NamedTuple, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from consumer.stream.clients import size_of
+from consumer.stream.inbox import Inbox, Marks
 from consumer.stream.transaction import Batch
 
-_INBOX_FULL = 4_000
-_INBOX_LOW = 1_000
+_MARKS = Marks(full=4_000, low=1_000, full_bytes=8 << 20, low_bytes=2 << 20)
 """Records that wait in memory: enough to work on while more are fetched."""
-_INBOX_FULL_BYTES = 8 << 20
-_INBOX_LOW_BYTES = 2 << 20
-"""What they may take: records may be a megabyte each, and that is what a broker sends at once."""
 _SIGNALS_WAIT_S = 1.0
 """Longest wait of candles for signals that are said to be there and do not come."""
 
@@ -137,11 +132,7 @@ class Partition:
         self._work = work
         self._consumer = consumer
         self._on_records = on_records
-        self._inboxes: dict[TopicPartition, deque[ConsumerRecord]] = {
-            log: deque() for log in self.logs
-        }
-        self._bytes = dict.fromkeys(self._inboxes, 0)
-        self._held_back: set[TopicPartition] = set()
+        self._inboxes = {log: Inbox(consumer, log, _MARKS) for log in self.logs}
         self._next_signal = 0
         self._heard_at = 0.0
 
@@ -197,15 +188,9 @@ class Partition:
         """
         if not self.is_open:
             return
-        inbox = self._inboxes[partition]
-        inbox.extend(records)
+        self._inboxes[partition].put(records)
         if partition == self.signals:
             self._next_signal, self._heard_at = records[-1].offset + 1, time.monotonic()
-        self._bytes[partition] += sum(map(size_of, records))
-        is_full = len(inbox) >= _INBOX_FULL or self._bytes[partition] >= _INBOX_FULL_BYTES
-        if is_full and partition not in self._held_back:
-            self._consumer.pause(partition)
-            self._held_back.add(partition)
         self._on_records()
 
     def waiting(self, partition: TopicPartition) -> int:
@@ -232,7 +217,7 @@ class Partition:
         if self.candles is None or not self._work.accepts_trades:
             return False
         inbox = self._inboxes[self.candles]
-        return bool(inbox) and inbox[0].timestamp <= self._latest_candle_ms
+        return bool(inbox) and inbox.first.timestamp <= self._latest_candle_ms
 
     @property
     def _latest_candle_ms(self) -> float:
@@ -242,7 +227,7 @@ class Partition:
         both wait, as after a stop, candles must not run ahead of the signals.
         """
         if inbox := self._inboxes[self.signals]:
-            return float(inbox[0].timestamp)
+            return float(inbox.first.timestamp)
         end = self._consumer.last_stable_offset(self.signals)
         is_behind = end is None or end > self._next_signal
         # what is missing may be no record but a transaction's marker
@@ -260,51 +245,32 @@ class Partition:
             room: Records at most, above 1.
             room_bytes: The record that crosses this size is the last one.
         """
-        waiting = sum(self._bytes.values())
-        takes_signals = bool(self._inboxes[self.signals]) and self._work.accepts_signals
+        waiting = self._waiting_bytes
+        signals_inbox, trades_inbox = self._inboxes[self.signals], self._inboxes[self.trades]
+        takes_signals = bool(signals_inbox) and self._work.accepts_signals
         trades: list[ConsumerRecord] = []
         if self._work.accepts_trades:
-            share, share_bytes = (
-                (room // 2, room_bytes // 2) if takes_signals else (room, room_bytes)
-            )
-            trades, left = self._take(self.trades, share, share_bytes)
-            room, room_bytes = room - len(trades), max(1, room_bytes - share_bytes + left)
-        signals: list[ConsumerRecord] = []
-        if takes_signals:
-            signals, _ = self._take(self.signals, room, room_bytes)
+            share = 2 if takes_signals else 1
+            trades = trades_inbox.take(room // share, room_bytes // share)
+            room -= len(trades)
+        room_bytes = max(1, room_bytes - (waiting - self._waiting_bytes))
+        signals = signals_inbox.take(room, room_bytes) if takes_signals else []
         candles: list[ConsumerRecord] = []
         if self.candles is not None and self._work.accepts_trades:
             room = max(1, room - len(signals))
-            candles, _ = self._take(self.candles, room, room_bytes, self._latest_candle_ms)
+            candles = self._inboxes[self.candles].take(room, room_bytes, self._latest_candle_ms)
         taken = {self.trades: trades, self.signals: signals, self.candles: candles}
         offsets = {log: records[-1].offset + 1 for log, records in taken.items() if log and records}
         return Work(
             self._work.step(trades, signals, candles),
             offsets,
             len(trades) + len(signals) + len(candles),
-            waiting - sum(self._bytes.values()),
+            waiting - self._waiting_bytes,
         )
 
-    def _take(
-        self, partition: TopicPartition, room: int, room_bytes: int, latest_ms: float = inf
-    ) -> tuple[list[ConsumerRecord], int]:
-        """Take records out, up to one of a later time; give what is left of the room in bytes, too."""
-        inbox = self._inboxes[partition]
-        records: list[ConsumerRecord] = []
-        left = room_bytes
-        while inbox and len(records) < room and left > 0 and inbox[0].timestamp <= latest_ms:
-            record = inbox.popleft()
-            left -= size_of(record)
-            records.append(record)
-        self._bytes[partition] -= room_bytes - left
-        if (
-            partition in self._held_back
-            and len(inbox) < _INBOX_LOW
-            and self._bytes[partition] < _INBOX_LOW_BYTES
-        ):
-            self._consumer.resume(partition)
-            self._held_back.discard(partition)
-        return records, left
+    @property
+    def _waiting_bytes(self) -> int:
+        return sum(inbox.size for inbox in self._inboxes.values())
 
     def committed(self, ends: Sequence[int | None]) -> None:
         """Take note that the oldest work in hand is visible; `ends` as Sink.publish gives them."""

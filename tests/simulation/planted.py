@@ -275,7 +275,7 @@ def records_before_opening(stack: contextlib.ExitStack) -> None:
     """What the client reads by itself before a partition is open is worked off as well."""
 
     def receive(self: Partition, partition: TopicPartition, records: Sequence[Any]) -> None:
-        self._inboxes[partition].extend(records)
+        self._inboxes[partition].put(records)
         self._on_records()
 
     assigned = Session.on_partitions_assigned

@@ -118,7 +118,7 @@ async def test_what_nobody_asks_for_is_kept_only_up_to_a_limit() -> None:
     assert [r.offset async for r in reader.read(LOG, 0, 5_000)] == list(range(5_000))
 
     kept = client.given - 5_000
-    assert kept * 10_000 <= 2 * log_reader._HELD_BYTES
+    assert kept * 10_000 <= 2 * log_reader._MARKS.full_bytes
 
 
 async def test_a_log_that_was_left_early_may_be_read_again() -> None:
