@@ -6,6 +6,7 @@ Partitions have nothing in common, and folding is work for the processor.
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -20,12 +21,14 @@ from aiokafka import TopicPartition
 from consumer import process
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.errors import RefusedError
-from consumer.rebuild import bounds_of, catch_up, logs_of
+from consumer.rebuild import catch_up, logs_of
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.view import make_view, rewrite
 
 _LOOK_S = 0.1
+_END = sys.maxsize
+"""Of a log, wherever it is."""
 _MOST_PROCESSES = 8
 """Each holds the state of a partition, up to some hundred MB."""
 
@@ -35,19 +38,17 @@ Offsets = Mapping[TopicPartition, int | None]
 
 async def refold_all(
     settings: Settings,
-    partitions: int,
+    sizes: Mapping[int, int],
     worked_off: Offsets,
     *,
-    on_total: Callable[[int], None],
     on_progress: Callable[[int], None],
 ) -> list[str]:
     """Fold the logs of all partitions and replace the table by it.
 
     Args:
         settings: All settings.
-        partitions: Of the input topics.
+        sizes: About how many records there are of each partition.
         worked_off: Input is folded to there, or to its end.
-        on_total: Told of records that are to be folded, as they become known.
         on_progress: Told how many more were folded.
 
     Returns:
@@ -58,21 +59,20 @@ async def refold_all(
         TransientError: A server does not answer.
     """
     context = get_context("spawn")  # a copy of this process would hold its loop and its connections
-    total, done = (
-        _Counter(context.Value("q", 0), on_total),
-        _Counter(context.Value("q", 0), on_progress),
-    )
+    done, told = context.Value("q", 0), 0
     pool = ProcessPoolExecutor(
-        min(partitions, os.cpu_count() or 1, _MOST_PROCESSES),
+        min(len(sizes), os.cpu_count() or 1, _MOST_PROCESSES),
         mp_context=context,
         initializer=_begin,
-        initargs=(total.shared, done.shared),
+        initargs=(done,),
     )
+    # the largest first: else one might begin when all others are done
+    order = sorted(sizes, key=lambda number: -sizes[number])
     with pool:
         folding = asyncio.gather(
             *(
-                asyncio.wrap_future(pool.submit(_refold, settings, partitions, number, worked_off))
-                for number in range(partitions)
+                asyncio.wrap_future(pool.submit(_refold, settings, len(sizes), number, worked_off))
+                for number in order
             )
         )
         children = active_children()
@@ -82,9 +82,11 @@ async def refold_all(
                 # the pool looks for that itself, and may overlook the process that it began last
                 if not all(child.is_alive() for child in children):
                     _end(children)
-                total.tell()
-                done.tell()
-            return await folding
+                if more := done.value - told:
+                    on_progress(more)
+                    told += more
+            lines = dict(zip(order, await folding, strict=True))
+            return [lines[number] for number in sizes]
         except BrokenProcessPool as error:
             raise RefusedError(
                 "a process that folded a partition was ended from outside: for want of memory?"
@@ -100,31 +102,15 @@ def _end(children: Iterable[BaseProcess]) -> None:
         child.terminate()
 
 
-class _Counter:
-    """A number that all processes add to."""
-
-    def __init__(self, shared: "Synchronized[int]", on_more: Callable[[int], None]) -> None:
-        self.shared = shared
-        self._on_more = on_more
-        self._told = 0
-
-    def tell(self) -> None:
-        """Tell how much was added since the last time."""
-        if more := self.shared.value - self._told:
-            self._on_more(more)
-            self._told += more
-
-
 # In a process that folds
 
 
-_total: "Synchronized[int]"
 _done: "Synchronized[int]"
 
 
-def _begin(total: "Synchronized[int]", done: "Synchronized[int]") -> None:
-    global _total, _done
-    _total, _done = total, done
+def _begin(done: "Synchronized[int]") -> None:
+    global _done  # noqa: PLW0603 - what a pool's initializer is for
+    _done = done
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the terminal tells all processes: end at once
     threading.Thread(target=_end_with_parent, daemon=True).start()
     process.tune()
@@ -136,9 +122,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _add(counter: "Synchronized[int]", more: int) -> None:
-    with counter.get_lock():
-        counter.value += more
+def _count(more: int) -> None:
+    with _done.get_lock():
+        _done.value += more
 
 
 def _refold(settings: Settings, partitions: int, number: int, worked_off: Offsets) -> str:
@@ -149,17 +135,13 @@ async def _refolded(settings: Settings, partitions: int, number: int, worked_off
     state, logs = PartitionState(settings.fold), logs_of(settings.topics, number)
 
     def progressed(more: int) -> None:
-        _add(_done, more)
+        _count(more)
         state.take_changes()  # all of it is written in the end: nothing to take note of
 
     async with (
         LogReader(settings.connection, logs.all) as reader,
         LogEnds(settings.connection) as ends,
     ):
-        # the markers of what a worker committed may come after it has gone
-        await ends.settled(logs.decisions)
-        first, last = await bounds_of(ends, logs)
-        _add(_total, sum(last) - sum(first))
         found = await catch_up(
             state,
             reader,
@@ -167,8 +149,8 @@ async def _refolded(settings: Settings, partitions: int, number: int, worked_off
             signals_log=TopicPartition(settings.kafka_signals_topic, number),
             upto=Position(
                 *(
-                    end if log is None or (offset := worked_off.get(log)) is None else offset
-                    for log, end in zip(logs, last, strict=True)
+                    _END if log is None or (offset := worked_off.get(log)) is None else offset
+                    for log in logs
                 )
             ),
             ends=ends,

@@ -7,7 +7,7 @@ from pathlib import Path
 from consumer.domain.partition_state import PartitionState, StoredPartition
 from consumer.domain.summary import BestStrategy, entry
 from consumer.errors import RefusedError
-from consumer.rebuild import logs_of
+from consumer.rebuild import bounds_of, logs_of
 from consumer.refold import refold_all
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, connect
@@ -15,6 +15,7 @@ from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import load_snapshot
 from consumer.store.table import TableReader
 from consumer.stream.groups import has_members
+from consumer.stream.log_reader import LogEnds
 from consumer.stream.ownership import final_offsets
 from consumer.stream.topics import check_topics
 from consumer.view import make_view, rewrite
@@ -127,6 +128,10 @@ async def rebuild_table(
         if log.topic != settings.kafka_decisions_topic
     ]
     worked_off = await final_offsets(settings.connection, settings.kafka_group_id, inputs)
-    return await refold_all(
-        settings, partitions, worked_off, on_total=on_total, on_progress=on_progress
-    )
+    sizes = {}
+    async with LogEnds(settings.connection) as ends:
+        for number in range(partitions):
+            first, last = await bounds_of(ends, logs_of(settings.topics, number))
+            sizes[number] = sum(last) - sum(first)
+    on_total(sum(sizes.values()))
+    return await refold_all(settings, sizes, worked_off, on_progress=on_progress)

@@ -24,8 +24,7 @@ _LIMIT_S = 30.0
 
 
 def _counted(_: Settings, partitions: int, number: int, __: Offsets) -> str:
-    refold._add(refold._total, 2_000)
-    refold._add(refold._done, 1_000)
+    refold._count(1_000)
     return f"partition {number} of {partitions}"
 
 
@@ -45,22 +44,40 @@ def _stuck(*_: object) -> str:
     return ""
 
 
-async def _refolded(partitions: int) -> tuple[list[str], int, int]:
-    totals: list[int] = []
+async def _refolded(partitions: int) -> tuple[list[str], int]:
     done: list[int] = []
-    lines = await refold_all(
-        load(), partitions, {}, on_total=totals.append, on_progress=done.append
-    )
-    return lines, sum(totals), sum(done)
+    sizes = {number: 100 + number for number in range(partitions)}
+    lines = await refold_all(load(), sizes, {}, on_progress=done.append)
+    return lines, sum(done)
 
 
 async def test_every_partition_is_folded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refold, "_refold", _counted)
 
-    lines, total, done = await _refolded(5)
+    lines, done = await _refolded(5)
 
     assert lines == [f"partition {number} of 5" for number in range(5)]
-    assert (total, done) == (10_000, 5_000)
+    assert done == 5_000
+
+
+def _one_after_the_other(_: Settings, __: int, number: int, ___: Offsets) -> str:
+    with Path(os.environ["ORDER"]).open("a") as file:
+        file.write(f"{number} ")
+    return f"{number}"
+
+
+async def test_the_largest_partitions_are_folded_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = tmp_path / "order"
+    monkeypatch.setenv("ORDER", str(order))
+    monkeypatch.setattr(refold, "_refold", _one_after_the_other)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+    lines = await refold_all(load(), {0: 5, 1: 7, 2: 6}, {}, on_progress=lambda _: None)
+
+    assert order.read_text() == "1 2 0 "
+    assert lines == ["0", "1", "2"]
 
 
 async def test_what_a_process_raises_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
