@@ -32,6 +32,9 @@ SLOW_COMMIT_S = 1.0
 """From here a request of this commit may still be under way and decide a later transaction of the
 same epoch (KAFKA-17754): a new epoch shuts it out."""
 _STOP_TIMEOUT_S = 2.0
+_LAST_OFFSETS_S = 1.0
+_OFFSETS_REST_S = 0.1
+"""Between two commits of offsets apart from a transaction: as much is sent again after a crash."""
 _RETRY_BACKOFF_MS = 2  # the default of 100 ms is longer than the whole transaction
 _MAX_BATCH_BYTES = 900_000  # a broker's limit is 1 MiB, overhead included
 
@@ -92,7 +95,7 @@ class Sink(Protocol):
         """
 
     async def stop(self) -> None:
-        """Close the connections, within two seconds; what was not committed is aborted."""
+        """Close the connections, within three seconds; what was not committed is aborted."""
 
 
 class _ProducerSink:
@@ -225,9 +228,10 @@ class TransactionalSink(_ProducerSink):
 
 
 class AtLeastOnceSink(_ProducerSink):
-    """At least once: outputs first, then offsets; a crash in between repeats the outputs.
+    """At least once: outputs first, then offsets, several batches' at once; a crash repeats their outputs.
 
-    A former owner is shut out by the group: it refuses offsets of an old generation.
+    Who waits for an answer does not wait for offsets. A former owner is shut out by the group: it refuses
+    offsets of an old generation, and what follows that is not sent.
     """
 
     owner = ""
@@ -235,16 +239,58 @@ class AtLeastOnceSink(_ProducerSink):
     def __init__(self, connection: KafkaConnection, group_id: str, member: Member) -> None:
         super().__init__(connection, group_id)
         self._member = member
+        self._offsets: dict[TopicPartition, int] = {}
+        """That are not committed yet."""
+        self._has_offsets = asyncio.Event()
+        self._committing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """See Sink."""
+        await super().start()
+        self._committing = asyncio.create_task(self._commit_on(), name="offsets")
 
     async def publish(
         self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
-        """Send batches, then commit offsets; see Sink."""
+        """Send batches; offsets are committed soon, and what became of them is told by a later call."""
         with _kafka_errors_translated(self._client_id):
+            if self._committing is not None and self._committing.done():
+                self._committing.result()
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 ends = await self._send(batches)
-                await self._member.commit({log: (offset, "") for log, offset in offsets.items()})
+        self._offsets.update(offsets)
+        self._has_offsets.set()
         return ends
+
+    async def _commit_on(self) -> None:
+        while True:
+            await self._has_offsets.wait()
+            await self._commit()
+            await asyncio.sleep(_OFFSETS_REST_S)
+
+    async def _commit(self) -> None:
+        offsets = dict(self._offsets)
+        self._has_offsets.clear()
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            await self._member.commit({log: (offset, "") for log, offset in offsets.items()})
+        self._offsets = {
+            log: offset for log, offset in self._offsets.items() if offsets.get(log) != offset
+        }
+
+    async def stop(self) -> None:
+        """Commit the offsets of all that was sent; see Sink."""
+        committing, self._committing = self._committing, None
+        if committing is not None:
+            committing.cancel()
+            await asyncio.wait({committing})
+            if not committing.cancelled():
+                committing.exception()  # what publish has told, or nobody is left to be told
+        if self._offsets:
+            # where the group does not take them, its next member sends the outputs again
+            with contextlib.suppress(*KAFKA_ERRORS):
+                async with asyncio.timeout(_LAST_OFFSETS_S):
+                    await self._commit()
+        await super().stop()
 
 
 @contextlib.contextmanager
