@@ -159,20 +159,16 @@ class LogReader:
             while inbox or await consumer.position(partition) < end:
                 if not inbox:
                     await self._read_on(consumer, partition)
-                records = inbox.take(_AT_ONCE)
-                if records and records[-1].offset >= end:
-                    if records := [record for record in records if record.offset < end]:
-                        yield records
-                    break
-                if records:
+                if records := [one for one in inbox.take(_AT_ONCE) if one.offset < end]:
                     yield records
+                elif inbox:
+                    break  # what is left is behind the end
                 await let_clients_on()
         except KAFKA_ERRORS as error:
             raise TransientError(f"Kafka: {error or type(error).__name__}") from error
         finally:
-            if (
-                self._inboxes.get(partition) is inbox
-            ):  # not another's, begun where this was left early
+            # not another's, begun where this was left early
+            if self._inboxes.get(partition) is inbox:
                 del self._inboxes[partition]
                 consumer.pause(partition)
 

@@ -13,10 +13,11 @@ from aiokafka.structs import ConsumerRecord
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
 from consumer.stream.assignment import Assignment
+from consumer.stream.at_least_once import AtLeastOnceSink
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
 from consumer.stream.membership import Member
 from consumer.stream.partition import InputTopics, Partition, PartitionWork
-from consumer.stream.transaction import AtLeastOnceSink, Sink, TransactionalSink
+from consumer.stream.transaction import Sink, TransactionalSink
 
 _START_TIMEOUT_S = 20.0
 """Longest join: a coordinator that just came back may lose what it was asked, and answers nothing."""

@@ -21,7 +21,6 @@ from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError, TransientError
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
-from consumer.stream.membership import Member
 from consumer.stream.ownership import TRANSACTION_TIMEOUT_MS, new_owner
 
 START_TIMEOUT_S = 30.0
@@ -32,9 +31,6 @@ SLOW_COMMIT_S = 1.0
 """From here a request of this commit may still be under way and decide a later transaction of the
 same epoch (KAFKA-17754): a new epoch shuts it out."""
 _STOP_TIMEOUT_S = 2.0
-_LAST_OFFSETS_S = 1.0
-_OFFSETS_REST_S = 0.1
-"""Between two commits of offsets apart from a transaction: as much is sent again after a crash."""
 _RETRY_BACKOFF_MS = 2  # the default of 100 ms is longer than the whole transaction
 _MAX_BATCH_BYTES = 900_000  # a broker's limit is 1 MiB, overhead included
 
@@ -98,19 +94,19 @@ class Sink(Protocol):
         """Close the connections, within three seconds; what was not committed is aborted."""
 
 
-class _ProducerSink:
+class ProducerSink:
     """What both guarantees share: one producer, ready-made record batches."""
 
     def __init__(self, connection: KafkaConnection, group_id: str) -> None:
         self._connection = connection
         self._group_id = group_id
-        self._client_id = new_owner(group_id)
+        self.client_id = new_owner(group_id)
         self._producer: AIOKafkaProducer | None = None
 
     def _options(self) -> dict[str, Any]:
         return {
             **self._connection.options(),
-            "client_id": self._client_id,
+            "client_id": self.client_id,
             "acks": "all",
             "enable_idempotence": True,
             "linger_ms": 0,
@@ -119,6 +115,7 @@ class _ProducerSink:
         }
 
     async def start(self) -> None:
+        """See Sink."""
         self._producer = AIOKafkaProducer(**self._options())
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -127,11 +124,12 @@ class _ProducerSink:
             await self.stop()
             if isinstance(error, KAFKA_ERRORS):
                 raise TransientError(
-                    f"no producer for {self._client_id}: {error or type(error).__name__}"
+                    f"no producer for {self.client_id}: {error or type(error).__name__}"
                 ) from error
             raise
 
     async def stop(self) -> None:
+        """See Sink."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_within(producer, _STOP_TIMEOUT_S)
@@ -139,10 +137,10 @@ class _ProducerSink:
     @property
     def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
-            raise TransientError(f"{self._client_id}: its producer is stopped")
+            raise TransientError(f"{self.client_id}: its producer is stopped")
         return self._producer
 
-    async def _send(self, batches: Sequence[Batch]) -> list[int | None]:
+    async def send(self, batches: Sequence[Batch]) -> list[int | None]:
         """Send batches and wait for their acknowledgement."""
         producer = self._started
         spread: list[asyncio.Future[RecordMetadata]] = []
@@ -193,7 +191,7 @@ class _ProducerSink:
         return futures, count
 
 
-class TransactionalSink(_ProducerSink):
+class TransactionalSink(ProducerSink):
     """Exactly once: outputs and offsets of all batches in one transaction.
 
     This client sends no generation of the group with its offsets. What shuts a former owner out is
@@ -203,12 +201,12 @@ class TransactionalSink(_ProducerSink):
     @property
     def owner(self) -> str:
         """See Sink."""
-        return self._client_id
+        return self.client_id
 
     def _options(self) -> dict[str, Any]:
         return {
             **super()._options(),
-            "transactional_id": self._client_id,
+            "transactional_id": self.client_id,
             "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
         }
 
@@ -217,84 +215,19 @@ class TransactionalSink(_ProducerSink):
     ) -> Sequence[int | None]:
         """Send batches and offsets in one transaction; see Sink."""
         producer = self._started
-        named = {p: OffsetAndMetadata(offset, self._client_id) for p, offset in offsets.items()}
-        with _kafka_errors_translated(self._client_id):
+        named = {p: OffsetAndMetadata(offset, self.client_id) for p, offset in offsets.items()}
+        with kafka_errors_translated(self.client_id):
             async with asyncio.timeout(COMMIT_TIMEOUT_S):
                 await producer.begin_transaction()
-                ends = await self._send(batches)
+                ends = await self.send(batches)
                 await producer.send_offsets_to_transaction(named, self._group_id)
                 await producer.commit_transaction()
         return ends
 
 
-class AtLeastOnceSink(_ProducerSink):
-    """At least once: outputs first, then offsets, several batches' at once; a crash repeats their outputs.
-
-    Who waits for an answer does not wait for offsets. A former owner is shut out by the group: it refuses
-    offsets of an old generation, and what follows that is not sent.
-    """
-
-    owner = ""
-
-    def __init__(self, connection: KafkaConnection, group_id: str, member: Member) -> None:
-        super().__init__(connection, group_id)
-        self._member = member
-        self._offsets: dict[TopicPartition, int] = {}
-        """That are not committed yet."""
-        self._has_offsets = asyncio.Event()
-        self._committing: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """See Sink."""
-        await super().start()
-        self._committing = asyncio.create_task(self._commit_on(), name="offsets")
-
-    async def publish(
-        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
-    ) -> Sequence[int | None]:
-        """Send batches; offsets are committed soon, and what became of them is told by a later call."""
-        with _kafka_errors_translated(self._client_id):
-            if self._committing is not None and self._committing.done():
-                self._committing.result()
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                ends = await self._send(batches)
-        self._offsets.update(offsets)
-        self._has_offsets.set()
-        return ends
-
-    async def _commit_on(self) -> None:
-        while True:
-            await self._has_offsets.wait()
-            await self._commit()
-            await asyncio.sleep(_OFFSETS_REST_S)
-
-    async def _commit(self) -> None:
-        offsets = dict(self._offsets)
-        self._has_offsets.clear()
-        async with asyncio.timeout(COMMIT_TIMEOUT_S):
-            await self._member.commit({log: (offset, "") for log, offset in offsets.items()})
-        self._offsets = {
-            log: offset for log, offset in self._offsets.items() if offsets.get(log) != offset
-        }
-
-    async def stop(self) -> None:
-        """Commit the offsets of all that was sent; see Sink."""
-        committing, self._committing = self._committing, None
-        if committing is not None:
-            committing.cancel()
-            await asyncio.wait({committing})
-            if not committing.cancelled():
-                committing.exception()  # what publish has told, or nobody is left to be told
-        if self._offsets:
-            # where the group does not take them, its next member sends the outputs again
-            with contextlib.suppress(*KAFKA_ERRORS):
-                async with asyncio.timeout(_LAST_OFFSETS_S):
-                    await self._commit()
-        await super().stop()
-
-
 @contextlib.contextmanager
-def _kafka_errors_translated(name: str) -> Any:
+def kafka_errors_translated(name: str) -> Any:
+    """Raise what a client raises as errors of our own, in the name of an owner."""
     try:
         yield
     except _FENCED as error:

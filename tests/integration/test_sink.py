@@ -14,8 +14,9 @@ from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
 from consumer.local.stack import Stack
 from consumer.stream import transaction
+from consumer.stream.at_least_once import AtLeastOnceSink
 from consumer.stream.membership import Member
-from consumer.stream.transaction import AtLeastOnceSink, Batch, TransactionalSink
+from consumer.stream.transaction import Batch, TransactionalSink
 from tests.support.kafka_io import KafkaIo
 
 
