@@ -101,7 +101,7 @@ def wrap_product(striker: Striker) -> None:
 
     for owner, name, point in (
         (session.Session, "on_partitions_assigned", "assigned"),
-        (transaction._ProducerSink, "start", "sink start"),
+        (transaction.ProducerSink, "start", "sink start"),
         (ownership, "_committed", "offsets read"),
         (ownership, "_shut_out", "shut out"),
         (Assignment, "_claim", "claim"),
@@ -109,7 +109,7 @@ def wrap_product(striker: Striker) -> None:
         (serving, "catch_up", "catch-up"),
         (Partition, "_begin", "seek"),
         (AIOKafkaProducer, "begin_transaction", "begin"),
-        (transaction._ProducerSink, "_send", "send"),
+        (transaction.ProducerSink, "send", "send"),
         (AIOKafkaProducer, "send_offsets_to_transaction", "offsets"),
         (AIOKafkaProducer, "commit_transaction", "commit"),
         (Partition, "committed", "committed"),

@@ -79,7 +79,7 @@ def one_id_a_worker(stack: contextlib.ExitStack) -> None:
     start = TransactionalSink.start
 
     async def named_start(self: TransactionalSink) -> None:
-        self._client_id = f"meta-strategy-worker-{self._connection.bootstrap_servers}"
+        self.client_id = f"meta-strategy-worker-{self._connection.bootstrap_servers}"
         await start(self)
 
     _replace(stack, TransactionalSink, "start", named_start)
