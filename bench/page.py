@@ -30,7 +30,8 @@ round, are what to compare.
 
 - **drain**: a backlog is worked off, of signals alone or with a closed trade for each, which is learned
   from. From 2 % of the records until the last offset is committed. CPU is user and system time of the
-  process over that window; a signal and its trade count as one.
+  process over that window; a signal and its trade count as one. All messages of a backlog tell the same
+  time, as signals of the end of a bar do.
 - **at N/s**: signals at a steady rate; each decision leads to a closed trade 0.5 to 1 s later, which is
   learned from. Latency is from the producer being handed the signal until a `read_committed` consumer
   has handed out its decision.
