@@ -51,6 +51,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
+        self.committed_steps = 0
         self.candles: list[int] = []
         self.has_begun = asyncio.Event()
 
@@ -68,7 +69,8 @@ class Work:
         return []
 
     def committed(self, ends: Sequence[int | None]) -> None:
-        pass
+        assert not self.is_dropped, "nothing is called after drop"
+        self.committed_steps += 1
 
     async def background(self) -> None:
         self.has_begun.set()
@@ -269,3 +271,20 @@ def test_candles_wait_while_the_view_is_away() -> None:
     bench.receive(SIGNALS, 1)
     bench.partition.work_off(10, MEGABYTE)
     assert bench.work.candles == [0]
+
+
+async def test_what_is_committed_after_its_life_has_ended_is_told_nobody() -> None:
+    """Its state is gone by then; why is what the worker has to be told."""
+    bench = Bench()
+    bench.work.ends = True
+    bench.receive(SIGNALS, 2)
+    bench.partition.work_off(1, MEGABYTE)
+    bench.partition.committed([1])
+    bench.partition.work_off(1, MEGABYTE)
+
+    with pytest.raises(FencedError):
+        await bench.partition.run(Offsets(0, 0), Offsets(0, 0))
+    bench.partition.committed([2])
+
+    assert bench.work.is_dropped
+    assert bench.work.committed_steps == 1
