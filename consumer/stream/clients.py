@@ -1,4 +1,4 @@
-"""Kafka clients that are started and stopped within a limit, let on, and what they read."""
+"""Kafka clients that are started and stopped within a limit, and let on."""
 
 import asyncio
 import contextlib
