@@ -24,7 +24,7 @@ from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import Snapshot, load_snapshot
 from consumer.store.table import TableReader
-from consumer.store.view_sync import Pace, ViewSync
+from consumer.store.view_sync import ViewSync
 from consumer.stream.log_reader import LogEnds
 from consumer.stream.partition import InputTopics
 from consumer.stream.session import Session
@@ -150,7 +150,6 @@ class Worker:
             ends=ends,
             pooling=pooling,
             view=view,
-            pace=Pace(self._clock),
             clock=self._clock,
             metrics=self._metrics,
             logger=self._logger,

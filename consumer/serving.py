@@ -24,7 +24,7 @@ from consumer.pool import POOL_PARTITION, Pooling, Teller
 from consumer.ports import Clock, View
 from consumer.rebuild import catch_up, first_undecided, logs_of
 from consumer.store.snapshot import Snapshot
-from consumer.store.view_sync import Pace, ViewSync
+from consumer.store.view_sync import ViewSync
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.partition import Offsets
 from consumer.stream.transaction import Batch
@@ -49,8 +49,6 @@ class Shared:
     pooling: Pooling | None
     """Follows what other partitions have learned; None where nothing is pooled."""
     view: View[Any]
-    pace: Pace
-    """Of writing it."""
     clock: Clock
     metrics: Metrics
     logger: Logger
@@ -120,7 +118,6 @@ class PartitionServing:
             self.state,
             since=since,
             clock=shared.clock,
-            pace=shared.pace,
             # not a method: a circle of objects this large would stay until the collector comes by
             on_rewind=partial(_note_rewind, shared, self._number),
         )

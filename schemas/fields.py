@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import to_json
@@ -85,12 +85,6 @@ def _checked_metadata(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _integer(value: Any) -> Any:
-    if type(value) is not int:  # Literal[1] alone takes true and 1.0 for 1
-        raise ValueError("must be an integer")
-    return value
-
-
 _TIME_READ = {
     "anyOf": [
         {
@@ -122,9 +116,9 @@ TimeMs = Annotated[
 """A time: RFC 3339 with an offset or Unix milliseconds on the wire, Unix time [ms] in the model."""
 
 Version = Annotated[
-    Literal[1],
-    BeforeValidator(_integer),
-    Field(description="Version of this message: 1 is the only one yet."),
+    int,  # Literal[1] takes true and 1.0 for 1
+    Field(ge=1, le=SCHEMA_VERSION, description="Version of this message: 1 is the only one yet."),
+    WithJsonSchema({"type": "integer", "const": SCHEMA_VERSION}),
 ]
 Symbol = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,32}$", description="Also the key of the record.")

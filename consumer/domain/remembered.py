@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
+from typing import Any
 
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
@@ -97,23 +98,27 @@ class Remembered:
         Raises:
             BadMessageError: It names a decision of the other side.
         """
-        if trade.decision_id is None:
-            listed = self._open_by_symbol.get((account, trade.symbol, trade.side), {})
+        told: dict[str, Any] = trade.__dict__  # the model takes five times as long to find a field
+        named: str | None = told["decision_id"]
+        symbol: str = told["symbol"]
+        side: Side = told["side"]
+        if named is None:
+            listed = self._open_by_symbol.get((account, symbol, side), {})
             newest = next(reversed(listed), None)
             decision = None if newest is None else self.open[newest]
         else:
-            decision = self.find(trade.decision_id)
+            decision = self.find(named)
         if (
             decision is None
             or timestamp_ms - decision.timestamp_ms > self._settings.decision_ttl_ms
             # one of another symbol is known only where both share a partition: never rely on it
-            or (decision.account, decision.symbol) != (account, trade.symbol)
+            or (decision.account, decision.symbol) != (account, symbol)
         ):
             return None
-        if decision.side is not trade.side:
+        if decision.side is not side:
             raise BadMessageError(
                 DeadLetterCode.INVALID_MESSAGE,
-                f"side: is {trade.side}, its decision's is {decision.side}",
+                f"side: is {side}, its decision's is {decision.side}",
             )
         return decision
 

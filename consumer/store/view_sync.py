@@ -11,12 +11,11 @@ from consumer.ports import Clock, D, View, WriteAnswer
 
 _FIRST_BACKOFF_S = 0.05
 _LAST_BACKOFF_S = 1.0  # a server that is back is used within a second
-_REST_S = 0.2
-"""Between two writes of a view: what changes meanwhile goes in one. A page is this much behind."""
-_TURN_S = 0.0125
-"""Between the writes of all views of a worker: from 16 busy partitions on each rests longer."""
-_LONGEST_REST_S = 1.0
-"""As long as a heartbeat: however many partitions there are, a page is no further behind."""
+_REST_S = 1.0
+"""Between two writes of a view, as between two heartbeats: what changes meanwhile goes in one, and most of
+what is learned meanwhile is of few arms. A page is this much behind."""
+_MANY = 10_000
+"""Changes that end the rest: half of what a rewrite begins with, some 20 ms of the server's one thread."""
 _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""
 REWRITE_FROM = 20_000
@@ -33,25 +32,6 @@ class Expected(NamedTuple):
     """Rewrites begun so far: an answer from before another one says nothing."""
 
 
-class Pace:
-    """How often the views of a worker are written: a write costs nearly the same for one row or many.
-
-    Args:
-        clock: To rest by.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._next_turn = 0.0
-
-    def rest_s(self) -> float:
-        """Take the next turn: give how long a view that was written rests until it is written again [s]."""
-        now = self._clock.monotonic()
-        turn = max(self._next_turn, now) + _TURN_S
-        self._next_turn = min(turn, now + _LONGEST_REST_S)
-        return max(_REST_S, self._next_turn - now)
-
-
 class ViewSync(Generic[D]):
     """Writes what a state's folds changed, in the background, and notices when the view lost it.
 
@@ -64,7 +44,6 @@ class ViewSync(Generic[D]):
         state: What to write; at the position `since` it is the same as the view.
         since: Where the view stands; None when nothing whole is there.
         clock: For the age of the last confirmation.
-        pace: Of all views of the worker.
         on_rewind: Called each time the view turns out to have lost writes.
     """
 
@@ -76,14 +55,12 @@ class ViewSync(Generic[D]):
         *,
         since: Position | None,
         clock: Clock,
-        pace: Pace,
         on_rewind: Callable[[], None],
     ) -> None:
         self._view = view
         self._partition = partition
         self._state = state
         self._clock = clock
-        self._pace = pace
         self._on_rewind = on_rewind
         self.since = since or Position()
         self._is_lost = since is None
@@ -99,7 +76,10 @@ class ViewSync(Generic[D]):
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._is_written = asyncio.Event()
-        self._is_awaited = asyncio.Event()
+        self._waiting = 0
+        """How many wait for the view to stand where the state does."""
+        self._is_due = asyncio.Event()
+        """Set while the next write is not to be put off."""
         if self._is_lost or state.pending or state.position != self.since:
             self._wake.set()
 
@@ -139,6 +119,7 @@ class ViewSync(Generic[D]):
             self._at_rest.set()
         if self._state.position != self.since:
             self._wake.set()
+        self._look_if_due()
 
     # The work
 
@@ -161,6 +142,7 @@ class ViewSync(Generic[D]):
             if rewrites:
                 self._state.touch_all()
             delta = self._view.prepare(self._partition, self._state, self.since)
+            self._look_if_due()
             self._rewrites += rewrites
             self._is_rewriting = rewrites
             await self._deliver(delta, rewrites=rewrites)
@@ -173,10 +155,15 @@ class ViewSync(Generic[D]):
             await self._rest()
 
     async def _rest(self) -> None:
-        rest_s = self._pace.rest_s()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(rest_s):
-                await self._is_awaited.wait()
+            async with asyncio.timeout(_REST_S):
+                await self._is_due.wait()
+
+    def _look_if_due(self) -> None:
+        if self._waiting or self._state.pending >= _MANY:
+            self._is_due.set()
+        else:
+            self._is_due.clear()
 
     async def _deliver(self, delta: D, *, rewrites: bool) -> None:
         backoff_s = _FIRST_BACKOFF_S
@@ -220,12 +207,14 @@ class ViewSync(Generic[D]):
 
     async def written(self) -> None:
         """Wait until the view stands where the state does; the caller limits the time."""
-        self._is_awaited.set()
+        self._waiting += 1
+        self._look_if_due()
         try:
             while self._is_lost or self._state.position != self.since:
                 await self._is_written.wait()
         finally:
-            self._is_awaited.clear()
+            self._waiting -= 1
+            self._look_if_due()
 
     # The heartbeat
 

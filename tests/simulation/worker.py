@@ -20,7 +20,6 @@ from consumer.pipeline import Pipeline
 from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
 from consumer.settings import Settings
-from consumer.store.view_sync import Pace
 from consumer.stream import (
     assignment,
     clients,
@@ -258,7 +257,6 @@ class SimulatedWorker(app.Worker):
             ends=LogEnds(self._settings.connection),
             pooling=Pooling(self._settings.connection, pool_topic, "") if pool_topic else None,
             view=SimulatedView(store, self.process),
-            pace=Pace(clock),
             clock=clock,
             metrics=self._metrics,
             logger=self._logger,

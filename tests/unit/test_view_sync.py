@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
@@ -14,7 +12,7 @@ from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
 from consumer.store import view_sync
 from consumer.store.memory import MemoryDelta, MemoryView
-from consumer.store.view_sync import Pace, ViewSync
+from consumer.store.view_sync import ViewSync
 from schemas import MarketRegime, Side
 
 
@@ -73,7 +71,6 @@ class Bench:
             self.state,
             since=since,
             clock=self.clock,
-            pace=Pace(self.clock),
             on_rewind=self._rewound,
         )
 
@@ -154,7 +151,6 @@ async def test_an_opening_that_changed_nothing_writes_where_it_stands() -> None:
         bench.state,
         since=Position(),
         clock=bench.clock,
-        pace=Pace(bench.clock),
         on_rewind=bench._rewound,
     )
     running = asyncio.create_task(sync.run())
@@ -241,20 +237,23 @@ async def test_who_waits_for_the_view_does_not_wait_for_its_rest(
     running.cancel()
 
 
-@given(busy=st.integers(1, 300), writes_s=st.floats(0.0, 0.01))
-def test_views_are_written_in_turns(busy: int, writes_s: float) -> None:
-    """Each as often as it may, all together no more than the worker's turns, none forgotten."""
-    clock = ManualClock()
-    pace = Pace(clock)
-    due = [0.0] * busy
-    rests = []
-    while len(rests) < 20 * busy:
-        view = due.index(min(due))
-        clock.now_s = max(clock.now_s, due[view]) + writes_s
-        rests.append(pace.rest_s())
-        due[view] = clock.now_s + rests[-1]
+async def test_many_changes_do_not_wait_for_the_end_of_a_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A write of too many would hold the server up, and above a limit become a rewrite."""
+    monkeypatch.setattr(view_sync, "_REST_S", 3600.0)
+    monkeypatch.setattr(view_sync, "_MANY", 3)
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
 
-    # as many turns as there are views lie between two of one
-    longest = min(max(0.2, busy * 0.0125), 1.0)
-    assert min(rests) >= 0.2
-    assert max(rests) <= longest + 1e-9
+    async def position_after(*names: str) -> Position:
+        bench.step(*names)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return bench.view.partitions[0].position
+
+    assert await position_after("a") == Position(1, 0)
+    assert await position_after("b") == Position(1, 0)
+    assert await position_after("c", "d") == Position(4, 0)
+    assert await position_after("e", "f") == Position(4, 0)
+    running.cancel()
