@@ -43,6 +43,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         kin = command(name, text)
         kin.add_argument("--minutes", type=float, default=5.0)
         kin.add_argument("--rate", type=float, default=200.0, help="signals a second")
+    least = command("least", "Faults of all kinds but standing still, workers at least once.")
+    least.add_argument("--minutes", type=float, default=5.0)
+    least.add_argument("--rate", type=float, default=_RATE, help="signals a second")
     takeover = command("takeover", "How long answers stay away after a kill.")
     takeover.add_argument("--kills", type=int, default=20, help="of each contender")
     takeover.add_argument("--rate", type=float, default=200.0, help="signals a second")
@@ -103,6 +106,22 @@ def plan_of(options: argparse.Namespace) -> Plan:
             kills=often(1),
             redis_losses=often(4),
             redis_freezes=often(1),
+        )
+    if options.command == "least":
+        return Plan(
+            what="least",
+            seed=options.seed,
+            signals=signals,
+            share=0.5,
+            rate=options.rate,
+            guarantee="at_least_once",
+            kills=often(8),
+            broker_kills=often(0.8),
+            redis_losses=often(1.6),
+            redis_freezes=often(0.6),
+            network=often(3),
+            clock_jumps=often(2),
+            candles=True,
         )
     return Plan(
         what="run",

@@ -48,6 +48,8 @@ class Findings:
     wrong: int = 0
     letters_missing: int = 0
     letters_too_many: int = 0
+    told_again: int = 0
+    """Partitions and accounts of which no more was told than had been before."""
     told_wrong: int = 0
     cells_differing: int = 0
     replays_differing: int = 0
@@ -116,14 +118,15 @@ def judge_partition(
         found.decisions += 1
         found.degraded += said["degraded"]
         offset = said["source"]["offset"]
-        if offset <= seen_at or said["source"]["partition"] != number:
+        is_double = offset in answers
+        if said["source"]["partition"] != number or (offset <= seen_at and not is_double):
             found.out_of_order += 1
             found.note(f"partition {number}: {record.offset} answers {offset} after {seen_at}")
         seen_at = max(seen_at, offset)
         while at < len(trades) and trades[at].offset < said["table_offset"]:
             fold.learn(trades[at])
             at += 1
-        if offset in answers:
+        if is_double:
             found.doubled += 1
             found.note(f"partition {number}: signal {offset} is answered twice")
         elif (signal := expected.get(offset)) is None:
@@ -201,7 +204,7 @@ def judge_pool(
     for account, told in totals.items():
         found.told += len(told)
         if told != sorted(set(told)):
-            found.told_wrong += 1
+            found.told_again += 1
             found.note(f"partition {number}: told of {account}'s rewards more than once: {told}")
     if sum(told[-1] for told in totals.values()) > learned:
         found.told_wrong += 1

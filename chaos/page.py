@@ -8,9 +8,10 @@ from typing import Any
 from chaos.report import RESULTS, invariants
 from chaos.takeover import percentile
 
-_JUDGED = ("run", "storm", "brokers", "cluster", "soak", "stops")
+_JUDGED = ("run", "least", "storm", "brokers", "cluster", "soak", "stops")
 _TITLES = {
     "run": "Faults of all kinds (`make chaos`)",
+    "least": "At least once (`python -m chaos least`)",
     "storm": "Storm (`python -m chaos storm`)",
     "brokers": "Three brokers (`python -m chaos brokers`)",
     "cluster": "Redis Cluster (`python -m chaos cluster`)",

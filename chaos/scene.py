@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions
@@ -58,6 +58,7 @@ class Scene:
         seed: Of all draws.
         poison: Whether bad messages stand between the good ones.
         candles: Whether signals are followed on paper.
+        guarantee: Of the workers.
         contender: Whose processes run: `worker` or `plain`.
         on_arrival: See Traffic.
     """
@@ -74,6 +75,7 @@ class Scene:
         seed: int,
         poison: bool = True,
         candles: bool = False,
+        guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once",
         contender: str = "worker",
         on_arrival: Callable[[int, float, int], None] = lambda *_: None,
     ) -> None:
@@ -101,6 +103,7 @@ class Scene:
             "REDIS_URL": servers.workers_redis_url,
             "REDIS_CLUSTER": str(servers.is_redis_cluster).lower(),
             "KAFKA_GROUP_ID": GROUP,
+            "KAFKA_PROCESSING_GUARANTEE": guarantee,
             "META_STRATEGY_KEY_PREFIX": PREFIX,
             "META_STRATEGY_POLICY": POLICY,
             "META_STRATEGY_DEDUPE_WINDOW": str(WINDOW),

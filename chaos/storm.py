@@ -36,6 +36,7 @@ class Plan:
     redis_freezes: int = 0
     network: int = 0
     clock_jumps: int = 0
+    guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     candles: bool = False
     """Whether signals are followed on paper."""
     has_refusals: bool = False
@@ -86,6 +87,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
             share=plan.share,
             seed=plan.seed,
             candles=plan.candles,
+            guarantee=plan.guarantee,
         )
         async with scene:
             rng = random.Random(plan.seed)

@@ -97,6 +97,7 @@ def wrap_product(striker: Striker) -> None:
     from consumer.store.redis_view import RedisView
     from consumer.stream import ownership, session, transaction
     from consumer.stream.assignment import Assignment
+    from consumer.stream.at_least_once import AtLeastOnceSink
     from consumer.stream.partition import Partition
 
     for owner, name, point in (
@@ -111,6 +112,7 @@ def wrap_product(striker: Striker) -> None:
         (AIOKafkaProducer, "begin_transaction", "begin"),
         (transaction.ProducerSink, "send", "send"),
         (AIOKafkaProducer, "send_offsets_to_transaction", "offsets"),
+        (AtLeastOnceSink, "_commit", "offsets"),
         (AIOKafkaProducer, "commit_transaction", "commit"),
         (Partition, "committed", "committed"),
         (RedisView, "write", "view write"),
