@@ -8,7 +8,7 @@ import pytest
 from consumer.domain.policies.catalog import PolicyName
 from consumer.errors import BadMessageError
 from consumer.process import is_compiled
-from fuzz import mutate, records, targets
+from fuzz import grammar, mutate, records, targets
 from fuzz.coverage import Lines
 from fuzz.job import BATCH, run_job
 from fuzz.mutate import Mutator, seeds
@@ -141,3 +141,8 @@ def test_a_hang_is_a_finding(broken: pytest.MonkeyPatch) -> None:
 def test_counts_are_of_inputs_alone() -> None:
     """The good messages around them are not counted."""
     assert check_batch([BAD, BAD]) == Counter({"dead letters": 2})
+
+
+def test_half_of_a_pair_in_a_symbol_makes_keys_like_any_other() -> None:
+    """What is fuzzed with was read from JSON, which may escape what UTF-8 cannot write."""
+    assert {type(grammar.key(Random(seed), "\ud800")) for seed in range(100)} == {bytes, type(None)}
