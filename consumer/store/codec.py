@@ -56,6 +56,12 @@ def number(value: float) -> str:
     return _DIGITS % value
 
 
+def _like(value: float, other: float, text: str) -> str:
+    """Write a number that may be another one, whose text is known: with a first reward most of an arm's are."""
+    # not zero: the negative one equals it, and has another text
+    return text if value == other != 0.0 else number(value)
+
+
 @cache
 def _field_names(strategy: str) -> tuple[list[str], list[str]]:
     """Name the fields of an arm, and those on paper; asked for with every reward."""
@@ -67,16 +73,18 @@ def _field_names(strategy: str) -> tuple[list[str], list[str]]:
 def arm_fields(strategy: str, stats: ArmStats) -> dict[str, str]:
     """Give the fields of one arm in its row's hash."""
     names, paper_names = _field_names(strategy)
+    count, ema, wins, losses, total, squares, loss_squares, recent = stats[:8]
+    total_text, squares_text = number(total), number(squares)
     values = (
-        str(stats.count),
-        number(stats.ema_reward),
-        number(stats.avg_reward),
-        str(stats.win_count),
-        str(stats.loss_count),
-        number(stats.total_r),
-        number(stats.sum_squares),
-        number(stats.loss_squares),
-        number(stats.recent_r),
+        str(count),
+        _like(ema, total, total_text),
+        _like(stats.avg_reward, total, total_text),
+        str(wins),
+        str(losses),
+        total_text,
+        squares_text,
+        _like(loss_squares, squares, squares_text),
+        _like(recent, total, total_text),
     )
     fields = dict(zip(names, values, strict=True))
     if stats.paper_count:

@@ -14,8 +14,8 @@ _LAST_BACKOFF_S = 1.0  # a server that is back is used within a second
 _REST_S = 1.0
 """Between two writes of a view, as between two heartbeats: what changes meanwhile goes in one, and most of
 what is learned meanwhile is of few arms. A page is this much behind."""
-_MANY = 10_000
-"""Changes that end the rest: half of what a rewrite begins with, some 20 ms of the server's one thread."""
+_MANY = 5_000
+"""Changes that end the rest: some 10 ms of the server's one thread, and of ours."""
 _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""
 REWRITE_FROM = 20_000

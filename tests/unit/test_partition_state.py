@@ -977,3 +977,17 @@ def test_a_state_that_is_cleared_holds_nothing() -> None:
     assert not stored.decision_ids
     assert not list(state.decisions.active)
     assert not state.pending
+
+
+@pytest.mark.parametrize("reward", [1.25, -1.25, 0.1, -0.0, 0.0, 5e-324])
+@pytest.mark.parametrize("count", [1, 2])
+def test_numbers_of_an_arm_that_are_alike_are_written_as_each_alone(
+    reward: float, count: int
+) -> None:
+    square = reward * reward
+    stats = ArmStats(count, reward, 0, 0, reward, square, square, -reward)
+
+    fields = codec.arm_fields("scalp", stats)
+
+    for name in ("ema_reward", "avg_reward", "total_r", "sum_squares", "loss_squares", "recent_r"):
+        assert fields[f"scalp:{name}"] == codec.number(getattr(stats, name))
