@@ -160,7 +160,7 @@ class ViewSync(Generic[D]):
                 await self._is_due.wait()
 
     def _look_if_due(self) -> None:
-        if self._waiting or self._state.pending >= _MANY:
+        if self._is_lost or self._waiting or self._state.pending >= _MANY:
             self._is_due.set()
         else:
             self._is_due.clear()
@@ -204,6 +204,7 @@ class ViewSync(Generic[D]):
             self._is_lost = True
             self._on_rewind()
         self._wake.set()
+        self._look_if_due()
 
     async def written(self) -> None:
         """Wait until the view stands where the state does; the caller limits the time."""

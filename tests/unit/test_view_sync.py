@@ -257,3 +257,23 @@ async def test_many_changes_do_not_wait_for_the_end_of_a_rest(
     assert await position_after("c", "d") == Position(4, 0)
     assert await position_after("e", "f") == Position(4, 0)
     running.cancel()
+
+
+async def test_a_loss_does_not_wait_for_the_end_of_a_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(view_sync, "_REST_S", 3600.0)
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.step("a")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    bench.view.partitions.clear()
+
+    bench.sync.heard(None, bench.sync.expected)
+    async with asyncio.timeout(10):
+        while bench.sync.is_behind:
+            await asyncio.sleep(0)
+
+    assert bench.view.partitions[0] == bench.state.stored()
+    running.cancel()
