@@ -11,9 +11,12 @@ from consumer.ports import Clock, D, View, WriteAnswer
 
 _FIRST_BACKOFF_S = 0.05
 _LAST_BACKOFF_S = 1.0  # a server that is back is used within a second
-_REST_S = 1.0
-"""Between two writes of a view, as between two heartbeats: what changes meanwhile goes in one, and most of
-what is learned meanwhile is of few arms. A page is this much behind."""
+_REST_S = 0.2
+"""Between two writes of a view: what changes meanwhile goes in one. A page is this much behind."""
+_LONG_REST_S = 1.0
+"""The same after a write of at least `_SOME` changes, as between two heartbeats: most of what is learned meanwhile
+is of few arms."""
+_SOME = 200
 _MANY = 5_000
 """Changes that end the rest: some 10 ms of the server's one thread, and of ours."""
 _DEGRADED_AFTER_S = 2.0
@@ -141,6 +144,7 @@ class ViewSync(Generic[D]):
             rewrites = self._is_lost or self._state.pending > REWRITE_FROM
             if rewrites:
                 self._state.touch_all()
+            rest_s = _REST_S if self._state.pending < _SOME else _LONG_REST_S
             delta = self._view.prepare(self._partition, self._state, self.since)
             self._look_if_due()
             self._rewrites += rewrites
@@ -152,11 +156,11 @@ class ViewSync(Generic[D]):
                 self._is_written.clear()
             else:
                 self._wake.set()
-            await self._rest()
+            await self._rest(rest_s)
 
-    async def _rest(self) -> None:
+    async def _rest(self, rest_s: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REST_S):
+            async with asyncio.timeout(rest_s):
                 await self._is_due.wait()
 
     def _look_if_due(self) -> None:
