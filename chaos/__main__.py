@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import uvloop
@@ -107,23 +108,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
             redis_losses=often(4),
             redis_freezes=often(1),
         )
-    if options.command == "least":
-        return Plan(
-            what="least",
-            seed=options.seed,
-            signals=signals,
-            share=0.5,
-            rate=options.rate,
-            guarantee="at_least_once",
-            kills=often(8),
-            broker_kills=often(0.8),
-            redis_losses=often(1.6),
-            redis_freezes=often(0.6),
-            network=often(3),
-            clock_jumps=often(2),
-            candles=True,
-        )
-    return Plan(
+    whole = Plan(
         what="run",
         seed=options.seed,
         signals=signals,
@@ -140,6 +125,18 @@ def plan_of(options: argparse.Namespace) -> Plan:
         candles=True,
         has_refusals=True,
     )
+    if options.command == "least":
+        # a worker that stood still sends what the group has not refused yet: no part of what is promised
+        return replace(
+            whole,
+            what="least",
+            guarantee="at_least_once",
+            kills=often(8),
+            pauses=0,
+            broker_freezes=0,
+            has_refusals=False,
+        )
+    return whole
 
 
 def say(text: str) -> None:

@@ -17,6 +17,7 @@ _LONG_REST_S = 1.0
 """The same after a write of at least `_SOME` changes, as between two heartbeats: most of what is learned meanwhile
 is of few arms."""
 _SOME = 200
+"""Below it somebody may wait for the table between two trades, as the demo does."""
 _MANY = 5_000
 """Changes that end the rest: some 10 ms of the server's one thread, and of ours."""
 _DEGRADED_AFTER_S = 2.0

@@ -275,7 +275,6 @@ class Partition:
 
     def committed(self, ends: Sequence[int | None]) -> None:
         """Take note that the oldest work in hand is visible; `ends` as Sink.publish gives them."""
-        if (
-            self.is_open
-        ):  # else its life has ended meanwhile, and its state with it: why is told next
+        # else its life has ended meanwhile, and its state with it: why is told next
+        if self.is_open:
             self._work.committed(ends)
