@@ -68,6 +68,7 @@ async def refold_all(
     )
     # the largest first: else one might begin when all others are done
     order = sorted(sizes, key=lambda number: -sizes[number])
+    others = set(active_children())
     with pool:
         folding = asyncio.gather(
             *(
@@ -75,7 +76,7 @@ async def refold_all(
                 for number in order
             )
         )
-        children = active_children()
+        children = set(active_children()) - others
         try:
             while not folding.done():
                 await asyncio.wait({folding}, timeout=_LOOK_S)

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
@@ -78,6 +79,30 @@ async def test_the_largest_partitions_are_folded_first(
 
     assert order.read_text() == "1 2 0 "
     assert lines == ["0", "1", "2"]
+
+
+def _looked_at_twice(*_: object) -> str:
+    for look in range(2):
+        refold._count(1)
+        _until(Path(os.environ["LOOKS"], f"{look}").exists)
+    return "folded"
+
+
+async def test_another_process_of_the_command_may_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKS", str(tmp_path))
+    monkeypatch.setattr(refold, "_refold", _looked_at_twice)
+    other = get_context("spawn").Process(target=time.sleep, args=(_LIMIT_S,))
+    other.start()
+    looks = itertools.count()
+
+    def ended(_: int) -> None:
+        other.kill()
+        other.join()
+        (tmp_path / f"{next(looks)}").touch()
+
+    assert await refold_all(load(), {0: 1}, {}, on_progress=ended) == ["folded"]
 
 
 async def test_what_a_process_raises_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
