@@ -63,35 +63,44 @@ def _like(value: float, other: float, text: str) -> str:
 
 
 @cache
-def _field_names(strategy: str) -> tuple[list[str], list[str]]:
+def _field_names(strategy: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Name the fields of an arm, and those on paper; asked for with every reward."""
-    return [f"{strategy}:{name}" for name in _FIELDS], [
+    return tuple(f"{strategy}:{name}" for name in _FIELDS), tuple(
         f"{strategy}:{name}" for name in _PAPER_FIELDS
-    ]
+    )
 
 
-def arm_fields(strategy: str, stats: ArmStats) -> dict[str, str]:
-    """Give the fields of one arm in its row's hash."""
+def arm_fields(strategy: str, stats: ArmStats) -> list[str]:
+    """Give the fields of one arm in its row's hash: name, value, ..."""
     names, paper_names = _field_names(strategy)
     count, ema, wins, losses, total, squares, loss_squares, recent = stats[:8]
     total_text, squares_text = number(total), number(squares)
-    values = (
+    fields = [
+        names[0],
         str(count),
+        names[1],
         _like(ema, total, total_text),
+        names[2],
         _like(stats.avg_reward, total, total_text),
+        names[3],
         str(wins),
+        names[4],
         str(losses),
+        names[5],
         total_text,
+        names[6],
         squares_text,
+        names[7],
         _like(loss_squares, squares, squares_text),
+        names[8],
         _like(recent, total, total_text),
-    )
-    fields = dict(zip(names, values, strict=True))
+    ]
     if stats.paper_count:
         for name, key in zip(_PAPER_FIELDS, paper_names, strict=True):
-            fields[key] = number(getattr(stats, name))
+            fields += (key, number(getattr(stats, name)))
     if stats.feature_sums or stats.paper_feature_sums:
-        fields[f"{strategy}:features"] = _dump([stats.feature_sums, stats.paper_feature_sums])
+        sums = _dump([stats.feature_sums, stats.paper_feature_sums])
+        fields += (f"{strategy}:features", sums)
     return fields
 
 

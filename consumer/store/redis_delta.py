@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import chain
 
 from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.partition_state import PartitionState, Position
@@ -29,13 +28,13 @@ class HashDelta:
     """Fields of one hash to set and to delete.
 
     Args:
-        sets: The former, at first.
+        sets: Field, value, ..., each field once.
     """
 
     __slots__ = ("deletes", "sets")
 
-    def __init__(self, sets: dict[str, str] | None = None) -> None:
-        self.sets: dict[str, str] = {} if sets is None else sets
+    def __init__(self, sets: list[str]) -> None:
+        self.sets = sets
         self.deletes: list[str] = []
 
     def put(self, name: str, value: str | None) -> None:
@@ -43,21 +42,15 @@ class HashDelta:
         if value is None:
             self.deletes.append(name)
         else:
-            self.sets[name] = value
+            self.sets += (name, value)
 
     def __len__(self) -> int:
-        return len(self.sets) + len(self.deletes)
-
-    @property
-    def lists(self) -> tuple[list[str], list[str]]:
-        """Give it as the script takes it: field, value, ...; fields to delete."""
-        return list(chain.from_iterable(self.sets.items())), self.deletes
+        return len(self.sets) // 2 + len(self.deletes)
 
     def parts(self, size: int) -> "Iterator[HashDelta]":
         """Cut the sets into pieces of at most `size` fields."""
-        items = list(self.sets.items())
-        for start in range(0, len(items), size):
-            yield HashDelta(dict(items[start : start + size]))
+        for start in range(0, len(self.sets), 2 * size):
+            yield HashDelta(self.sets[start : start + 2 * size])
 
 
 class RedisDelta:
@@ -73,22 +66,28 @@ class RedisDelta:
         self.partition = partition
         self.since = since
         self.position = position
-        self.contexts = HashDelta()
-        self.decisions = HashDelta()
-        self.decision_ids = HashDelta()
-        self.trades = HashDelta()
-        self.totals = HashDelta()
-        self.parents = HashDelta()
-        self.markets = HashDelta()
-        self.followed = HashDelta()
-        self.series = HashDelta()
-        self.rows: dict[str, HashDelta] = {}
-        """Hashes of contexts, by key."""
+        self.contexts = HashDelta([])
+        self.decisions = HashDelta([])
+        self.decision_ids = HashDelta([])
+        self.trades = HashDelta([])
+        self.totals = HashDelta([])
+        self.parents = HashDelta([])
+        self.markets = HashDelta([])
+        self.followed = HashDelta([])
+        self.series = HashDelta([])
+        self.rows: dict[str, list[str]] = {}
+        """What to set in the hashes of contexts, by key."""
 
     def __len__(self) -> int:
         return sum(len(h) for h in (self.decisions, self.decision_ids, self.trades)) + len(
             self.rows
         )
+
+    @property
+    def lists(self) -> list[tuple[list[str], list[str]]]:
+        """Give for each hash, in the order of the script's keys, fields and values to set, and fields to delete."""
+        fixed = [(one.sets, one.deletes) for one in self.hashes]
+        return fixed + [(row, []) for row in self.rows.values()]
 
     @property
     def hashes(self) -> list[HashDelta]:
@@ -133,15 +132,17 @@ def prepared(
     rows, contexts, prefix = delta.rows, delta.contexts.sets, keys.row_prefix
     for context, strategy in changes.table.arms:
         name, known = context_name(context), table.rows[context]
+        fields = codec.arm_fields(strategy, known[strategy])
         row = rows.get(prefix + name)
         if row is None:
-            row = rows[prefix + name] = HashDelta()
-            contexts[name] = codec.encode_row(context, known)
-        row.sets.update(codec.arm_fields(strategy, known[strategy]))
-    parents = delta.parents.sets
+            rows[prefix + name] = fields
+            contexts += (name, codec.encode_row(context, known))
+        else:
+            row += fields
     for parent, strategy in changes.table.parents:
-        parents[codec.parent_field(parent, strategy)] = codec.encode_parent(
-            parent, strategy, table.parents[parent][strategy]
+        stats = table.parents[parent][strategy]
+        delta.parents.put(
+            codec.parent_field(parent, strategy), codec.encode_parent(parent, strategy, stats)
         )
     remembered = state.decisions
     for decision_id in changes.decisions.decisions:
@@ -157,19 +158,18 @@ def prepared(
         trade = state.trades[account].by_key.get(trade_id)
         text = None if trade is None else codec.encode_trade(trade)
         delta.trades.put(codec.trade_field(account, trade_id), text)
-    markets = delta.markets.sets
     for market in changes.markets:
-        markets[codec.market_field(market)] = codec.encode_held(state.markets[market])
+        delta.markets.put(codec.market_field(market), codec.encode_held(state.markets[market]))
     if state.following is not None:
         _put_following(delta, state.following, changes.following)
     return delta
 
 
-def _totals_fields(state: PartitionState) -> dict[str, str]:
-    fields = {name: str(count) for name, count in asdict(state.totals).items()}
-    # for pages, which cannot count them cheaply
+def _totals_fields(state: PartitionState) -> list[str]:
+    # open and followed ones for pages, which cannot count them cheaply
     followed = 0 if state.following is None else state.following.open_count
-    return fields | {"open": str(len(state.decisions.open)), "followed": str(followed)}
+    counts = {**asdict(state.totals), "open": len(state.decisions.open), "followed": followed}
+    return [text for name, count in counts.items() for text in (name, str(count))]
 
 
 def _put_following(delta: RedisDelta, following: Following, changes: FollowingChanges) -> None:
@@ -177,6 +177,5 @@ def _put_following(delta: RedisDelta, following: Following, changes: FollowingCh
         one = following.followed.get(decision_id)
         delta.followed.put(decision_id, None if one is None else codec.encode_followed(one))
     for series in changes.series:
-        delta.series.sets[codec.series_field(series)] = codec.encode_last_candle(
-            following.series[series]
-        )
+        text = codec.encode_last_candle(following.series[series])
+        delta.series.put(codec.series_field(series), text)

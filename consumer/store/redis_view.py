@@ -161,7 +161,7 @@ class RedisView:
             *map(str, delta.since),
             *map(str, delta.position),
             # as one argument: the client takes a microsecond and more for each
-            orjson.dumps([one.lists for one in (*delta.hashes, *delta.rows.values())]),
+            orjson.dumps(delta.lists),
         ]
         return WriteAnswer(await self._run(client, _WRITE, keys, arguments))
 

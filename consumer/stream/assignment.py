@@ -242,7 +242,9 @@ class Assignment:
     async def _publish(
         self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
-        """Send a transaction, and prepare the next one until it is answered; see Sink."""
+        """Send a transaction, and prepare the next one until it is answered, if enough waits; see Sink."""
+        if sum(map(_waiting, self._busy)) < _AHEAD_FROM:
+            return await self._sink.publish(batches, offsets)
         preparing = asyncio.create_task(self._work_ahead())
         try:
             ends = await self._sink.publish(batches, offsets)
@@ -255,8 +257,6 @@ class Assignment:
 
     async def _work_ahead(self) -> None:
         busy = self._busy
-        if sum(map(_waiting, busy)) < _AHEAD_FROM:
-            return
         for partition in busy:
             # else all would be prepared before the first request of the transaction is out
             await let_clients_on()

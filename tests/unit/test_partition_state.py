@@ -913,6 +913,13 @@ def test_counters_count_decisions_explorations_and_rewards() -> None:
     assert (totals.decisions, totals.explorations, totals.rewards) == (2, 1, 1)
 
 
+def fields_of(strategy: str, stats: ArmStats) -> dict[str, str]:
+    listed = codec.arm_fields(strategy, stats)
+    fields = dict(zip(listed[::2], listed[1::2], strict=True))
+    assert 2 * len(fields) == len(listed)
+    return fields
+
+
 @given(st.floats(-1000.0, 1000.0), st.integers(0, 2**53), st.text("abc:_", min_size=1))
 def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -> None:
     """17 significant digits: what a restart reads is what was folded, to the last bit."""
@@ -920,7 +927,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
         count, value, count // 2, count // 3, value * 3, value * value, value / 2, value / 3
     )
 
-    fields = codec.arm_fields("scalp", stats)
+    fields = fields_of("scalp", stats)
 
     assert arms_of(fields) == {"scalp": stats}
     assert fields["scalp:count"] == str(count)
@@ -940,7 +947,7 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
         )
     }
     stats = fold_paper_reward(stats, value, 0.5)
-    assert arms_of(codec.arm_fields("scalp", stats)) == {"scalp": stats}
+    assert arms_of(fields_of("scalp", stats)) == {"scalp": stats}
     context, row = ContextKey("paper", "X:Y", MarketRegime.UNKNOWN, "b"), {StrategyID.SCALP: stats}
     assert codec.decode_row(codec.encode_row(context, row)) == (context, row)
     both = {"scalp": stats, "defensive": ArmStats()}
@@ -987,7 +994,7 @@ def test_numbers_of_an_arm_that_are_alike_are_written_as_each_alone(
     square = reward * reward
     stats = ArmStats(count, reward, 0, 0, reward, square, square, -reward)
 
-    fields = codec.arm_fields("scalp", stats)
+    fields = fields_of("scalp", stats)
 
     for name in ("ema_reward", "avg_reward", "total_r", "sum_squares", "loss_squares", "recent_r"):
         assert fields[f"scalp:{name}"] == codec.number(getattr(stats, name))
