@@ -120,7 +120,9 @@ def encode_row(context: ContextKey, row: Row) -> str:
     """Write a context and all of its row: what an opening reads, one field instead of a hash of sixty."""
     # in order of the ids: a row's own order is that of its first rewards, and in which order a trade and a
     # candle were folded between two decisions does not matter, nor may it show
-    return _dump([*context, {str(name): _numbers(row[name]) for name in sorted(row)}])
+    account, symbol, regime, variant = context
+    arms = {str(name): _numbers(row[name]) for name in sorted(row)}
+    return _dump([account, symbol, regime, variant, arms])
 
 
 def decode_row(text: str) -> tuple[ContextKey, dict[str, ArmStats]]:

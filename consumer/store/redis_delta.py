@@ -132,10 +132,10 @@ def prepared(
     rows, contexts, prefix = delta.rows, delta.contexts.sets, keys.row_prefix
     for context, strategy in changes.table.arms:
         name, known = context_name(context), table.rows[context]
-        fields = codec.arm_fields(strategy, known[strategy])
-        row = rows.get(prefix + name)
+        key, fields = prefix + name, codec.arm_fields(strategy, known[strategy])
+        row = rows.get(key)
         if row is None:
-            rows[prefix + name] = fields
+            rows[key] = fields
             contexts += (name, codec.encode_row(context, known))
         else:
             row += fields
