@@ -18,15 +18,14 @@ from consumer.stream.partition import Offsets, Partition, Work
 from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Sink
 
 _ASK_TIMEOUT_S = 10.0
-_MAX_RECORDS = 1_000
-"""Records of a transaction: some 30 ms of work, above which larger ones save little and answer
-late."""
+_MAX_RECORDS = 4_000
+"""Records of a transaction: some 0.1 s of work, above which larger ones save nothing and answer late."""
 _FEW = 16
 """Waiting records of a partition that go with the next transaction, whoever has many."""
 _MOST_SHARES = 2
 """Partitions that fill a transaction: where more have records enough they take turns, since a partition's
 part of it costs the broker, and here, nearly the same for one record as for hundreds."""
-_AHEAD_FROM = _MAX_RECORDS
+_AHEAD_FROM = 1_000
 """Waiting records from which the next transaction is prepared while one commits. With fewer of them the
 worker keeps up: records that come meanwhile are answered together, from what is known then."""
 _MAX_BYTES = 2 << 20

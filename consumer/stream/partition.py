@@ -13,9 +13,8 @@ from aiokafka.structs import ConsumerRecord
 from consumer.stream.inbox import Inbox, Marks
 from consumer.stream.transaction import Batch
 
-_MARKS = Marks(full=1_000, low=500, full_bytes=8 << 20, low_bytes=2 << 20)
-"""Records that wait in memory: enough to work on while more are fetched. With four times as many, backlogs are
-worked off no sooner, over one partition or eight."""
+_MARKS = Marks(full=2_000, low=1_000, full_bytes=8 << 20, low_bytes=2 << 20)
+"""Records that wait in memory: a partition's share of a transaction, and as much again while that is worked off."""
 _SIGNALS_WAIT_S = 1.0
 """Longest wait of candles for signals that are said to be there and do not come."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -16,6 +16,7 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 from aiokafka.producer import sender
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
 from consumer.connection import KafkaConnection
@@ -60,6 +61,13 @@ class Batch(NamedTuple):
     partition: int | None
     """None: chosen by key."""
     records: Sequence[_Record]
+
+
+class _Built(NamedTuple):
+    """A batch as the client sends it."""
+
+    builder: BatchBuilder
+    records: int
 
 
 class Sink(Protocol):
@@ -156,15 +164,24 @@ class ProducerSink:
                         batch.topic, value, key=key, headers=headers, timestamp_ms=timestamp_ms
                     )
                 )
-        # what goes to one log goes together: the client takes a second batch for it only when the
-        # first has gone out
-        sent = {log: await self._send_log(*log, chain(*parts)) for log, parts in logs.items()}
+        # what goes to one log goes together, and the first batches of all logs go before any second one:
+        # the client takes a second batch for a log only when the first has gone out
+        built = {log: self._built(chain(*parts)) for log, parts in logs.items()}
+        sent: dict[tuple[str, int], list[asyncio.Future[RecordMetadata]]] = {
+            log: [] for log in built
+        }
+        for nth in zip_longest(*built.values()):
+            for (topic, partition), one in zip(built, nth, strict=True):
+                if one is not None:
+                    future = await producer.send_batch(one.builder, topic, partition=partition)
+                    sent[topic, partition].append(future)
         # awaited before offsets are added: the broker refuses records of a transaction whose
         # offsets are being added at that moment, and the client would wait and send them again
-        await asyncio.gather(
-            *spread, *(future for futures, _ in sent.values() for future in futures)
-        )
-        ends = {log: futures[-1].result().offset + count for log, (futures, count) in sent.items()}
+        await asyncio.gather(*spread, *chain(*sent.values()))
+        ends = {
+            log: futures[-1].result().offset + built[log][-1].records
+            for log, futures in sent.items()
+        }
         return [
             ends[batch.topic, batch.partition]
             if batch.partition is not None and batch.records
@@ -172,23 +189,21 @@ class ProducerSink:
             for batch in batches
         ]
 
-    async def _send_log(
-        self, topic: str, partition: int, records: Iterable[_Record]
-    ) -> tuple[list[asyncio.Future[RecordMetadata]], int]:
-        """Hand records to the client; give their acknowledgements, and the count of the last."""
+    def _built(self, records: Iterable[_Record]) -> list[_Built]:
+        """Write the batches of the client for one log; at least one record."""
         producer = self._started
-        futures: list[asyncio.Future[RecordMetadata]] = []
+        built: list[_Built] = []
         builder, count = producer.create_batch(), 0
         for key, value, headers, timestamp_ms in records:
             appended = builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
             if appended is None:  # full: begin the next one with this record
-                futures.append(await producer.send_batch(builder, topic, partition=partition))
+                built.append(_Built(builder, count))
                 builder, count = producer.create_batch(), 0
                 builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
             count += 1
         builder.close()
-        futures.append(await producer.send_batch(builder, topic, partition=partition))
-        return futures, count
+        built.append(_Built(builder, count))
+        return built
 
 
 class TransactionalSink(ProducerSink):

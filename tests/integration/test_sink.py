@@ -58,12 +58,15 @@ async def test_batches_for_one_log_go_out_together(stack: Stack, kafka: KafkaIo)
 async def test_more_than_a_batch_holds_goes_out_in_several(stack: Stack, kafka: KafkaIo) -> None:
     topic = f"sink-{uuid.uuid4().hex[:8]}"
     value = b"x" * (transaction._MAX_BATCH_BYTES // 3)
-    records = [(b"k", value, [], n) for n in range(1, 8)]
+    many, few = ([(b"k", value, [], n) for n in range(1, count + 1)] for count in (7, 3))
 
-    ends, found = await published(stack, kafka, topic, [Batch(topic, 0, records)])
+    ends, found = await published(
+        stack, kafka, topic, [Batch(topic, 0, many), Batch(topic, 1, few)]
+    )
 
-    assert [r.timestamp for r in found] == [1, 2, 3, 4, 5, 6, 7]
-    assert ends == [found[-1].offset + 1]
+    sent = [[r.timestamp for r in found if r.partition == number] for number in (0, 1)]
+    assert sent == [[1, 2, 3, 4, 5, 6, 7], [1, 2, 3]]
+    assert ends == [7, 3]
 
 
 class Sent:

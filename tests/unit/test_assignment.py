@@ -150,7 +150,7 @@ class Full(Busy):
 
     has_work = True
 
-    def __init__(self, number: int, *, records: int = 500, size: int = 0) -> None:
+    def __init__(self, number: int, *, records: int = 2_000, size: int = 0) -> None:
         super().__init__()
         self.number = number
         self.logs = (TopicPartition("signals", number),)
@@ -230,7 +230,7 @@ async def test_partitions_with_many_records_take_turns(
 
     taken = [sorted(log.partition for log in offsets) for offsets in sink.sent]
     assert taken == [[0, 1], [2, 3], [0, 4]]
-    assert {room for partition in partitions for room in partition.rooms} == {500}
+    assert {room for partition in partitions for room in partition.rooms} == {2_000}
 
 
 async def test_many_partitions_with_few_records_each_go_together(

@@ -143,16 +143,16 @@ def test_a_few_large_records_hold_reading_back(where: str) -> None:
 def test_many_records_hold_reading_back() -> None:
     bench = Bench()
 
-    bench.receive(TRADES, 999)
+    bench.receive(TRADES, 1_999)
     assert not bench.consumer.paused
     bench.receive(TRADES, 1)
     assert bench.consumer.paused == {TRADES}
-    bench.partition.work_off(500, MEGABYTE)
+    bench.partition.work_off(1_000, MEGABYTE)
     assert bench.consumer.paused == {TRADES}
     bench.partition.work_off(2, MEGABYTE)
 
     assert not bench.consumer.paused
-    assert bench.partition.waiting(TRADES) == 498
+    assert bench.partition.waiting(TRADES) == 998
 
 
 def test_a_batch_ends_at_its_size_or_count_whichever_is_first() -> None:
