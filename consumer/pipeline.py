@@ -35,6 +35,9 @@ class Step:
     candles: Counter[CandleOutcome] = field(default_factory=Counter)
 
 
+_PART = 250
+"""Records that a stage takes at once."""
+
 M = TypeVar("M")
 
 
@@ -53,6 +56,10 @@ decoded_signal = _or_why_not(decode_signal)
 decoded_trade = _or_why_not(decode_trade)
 decoded_candle = _or_why_not(decode_candle)
 """They read a message, or say why a record is none."""
+
+
+def _parts(records: Sequence[Record]) -> list[Sequence[Record]]:
+    return [records[start : start + _PART] for start in range(0, len(records), _PART)]
 
 
 class Pipeline:
@@ -82,15 +89,18 @@ class Pipeline:
     ) -> Step:
         """Fold closed trades, decide signals, follow them; nothing is sent here."""
         step = Step()
-        # stage by stage, not record by record: the code of a stage stays in the processor's caches
-        for record, trade in zip(trades, [decoded_trade(r) for r in trades], strict=True):
-            self._learn(step, state, record, trade, now_ms)
-        decided = [
-            self._decided(state, record, signal, now_ms=now_ms, degraded=degraded)
-            for record, signal in zip(signals, [decoded_signal(r) for r in signals], strict=True)
-        ]
-        for record, decision in zip(signals, decided, strict=True):
-            self._tell(step, record, decision, now_ms)
+        # stage by stage, not record by record: the code of a stage stays in the processor's caches; and some
+        # at a time, so that what a stage made is there still when the next one wants it
+        for part in _parts(trades):
+            for record, trade in zip(part, [decoded_trade(r) for r in part], strict=True):
+                self._learn(step, state, record, trade, now_ms)
+        for part in _parts(signals):
+            decided = [
+                self._decided(state, record, signal, now_ms=now_ms, degraded=degraded)
+                for record, signal in zip(part, [decoded_signal(r) for r in part], strict=True)
+            ]
+            for record, decision in zip(part, decided, strict=True):
+                self._tell(step, record, decision, now_ms)
         for record, candle in zip(candles, [decoded_candle(r) for r in candles], strict=True):
             self._follow(step, state, record, candle, now_ms)
         return step
