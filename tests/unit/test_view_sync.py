@@ -1,7 +1,7 @@
 """What the keeper of a view makes of heartbeats; the view itself is tested in tests/contract."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
@@ -220,60 +220,54 @@ async def test_a_server_that_reads_and_does_not_write_confirms_nothing() -> None
     running.cancel()
 
 
-async def test_who_waits_for_the_view_does_not_wait_for_its_rest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+async def resting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    """A bench that runs, and rests for an hour after each write."""
     monkeypatch.setattr(view_sync, "_REST_S", 3600.0)
     bench = Bench(since=Position())
     running = asyncio.create_task(bench.sync.run())
-    bench.step("a")
-    await bench.sync.written()
-    bench.step("b")
-
-    async with asyncio.timeout(10):
-        await bench.sync.written()
-
-    assert bench.view.partitions[0] == bench.state.stored()
+    yield bench
     running.cancel()
 
 
+async def test_who_waits_for_the_view_does_not_wait_for_its_rest(resting: Bench) -> None:
+    resting.step("a")
+    await resting.sync.written()
+    resting.step("b")
+
+    async with asyncio.timeout(10):
+        await resting.sync.written()
+
+    assert resting.view.partitions[0] == resting.state.stored()
+
+
 async def test_many_changes_do_not_wait_for_the_end_of_a_rest(
-    monkeypatch: pytest.MonkeyPatch,
+    resting: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write of too many would hold the server up, and above a limit become a rewrite."""
-    monkeypatch.setattr(view_sync, "_REST_S", 3600.0)
     monkeypatch.setattr(view_sync, "_MANY", 3)
-    bench = Bench(since=Position())
-    running = asyncio.create_task(bench.sync.run())
 
     async def position_after(*names: str) -> Position:
-        bench.step(*names)
+        resting.step(*names)
         for _ in range(20):
             await asyncio.sleep(0)
-        return bench.view.partitions[0].position
+        return resting.view.partitions[0].position
 
     assert await position_after("a") == Position(1, 0)
     assert await position_after("b") == Position(1, 0)
     assert await position_after("c", "d") == Position(4, 0)
     assert await position_after("e", "f") == Position(4, 0)
-    running.cancel()
 
 
-async def test_a_loss_does_not_wait_for_the_end_of_a_rest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(view_sync, "_REST_S", 3600.0)
-    bench = Bench(since=Position())
-    running = asyncio.create_task(bench.sync.run())
-    bench.step("a")
+async def test_a_loss_does_not_wait_for_the_end_of_a_rest(resting: Bench) -> None:
+    resting.step("a")
     for _ in range(20):
         await asyncio.sleep(0)
-    bench.view.partitions.clear()
+    resting.view.partitions.clear()
 
-    bench.sync.heard(None, bench.sync.expected)
+    resting.sync.heard(None, resting.sync.expected)
     async with asyncio.timeout(10):
-        while bench.sync.is_behind:
+        while resting.sync.is_behind:
             await asyncio.sleep(0)
 
-    assert bench.view.partitions[0] == bench.state.stored()
-    running.cancel()
+    assert resting.view.partitions[0] == resting.state.stored()
