@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
+import orjson
 from aiokafka.structs import ConsumerRecord
 
 from bench.traffic import make_backlog, symbol
 from consumer import process
 from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
+from consumer.errors import BadMessageError
 from consumer.learn import follow, learn
 from consumer.pipeline import Pipeline, decoded_candle, decoded_signal, decoded_trade
 from consumer.settings import Settings
@@ -66,7 +68,7 @@ def _signals_and_trades() -> tuple[list[ConsumerRecord], list[ConsumerRecord]]:
 
 
 def _decoded(records: Sequence[ConsumerRecord]) -> list[Signal]:
-    return [one for one in map(decoded_signal, records) if isinstance(one, Signal)]
+    return [one for one in map(decoded_signal, records) if not isinstance(one, BadMessageError)]
 
 
 def _each_us(run: Callable[[int, int], None]) -> float:
@@ -215,8 +217,9 @@ def measure_core() -> list[Cost]:
     followed = settings.model_copy(update={"kafka_candles_topic": "candles"})
     signals, trades = _signals_and_trades()
     messages = _decoded(signals)
+    models = [Signal.model_validate(orjson.loads(record.value)) for record in signals]
     old_settings = settings.model_copy(update={"meta_strategy_dedupe_window": _REMEMBERED})
-    old = _old_state(old_settings, messages)
+    old = _old_state(old_settings, models)
     measures: dict[str, tuple[Callable[[], float], float | None]] = {
         "a decision, of a message that was read": (
             lambda: _decision_us(settings, messages, trades, is_news=False),
@@ -229,13 +232,13 @@ def measure_core() -> list[Cost]:
         "a decision, from message to message": (lambda: _step_us(settings, signals), None),
         "a closed trade, from its message": (lambda: _trade_us(settings, trades), None),
         "both, nothing remembered yet": (
-            lambda: _pair_us(PartitionState(settings.fold), settings, messages),
+            lambda: _pair_us(PartitionState(settings.fold), settings, models),
             None,
         ),
-        "both, and the oldest of each forgotten": (lambda: _pair_us(old, settings, messages), None),
+        "both, and the oldest of each forgotten": (lambda: _pair_us(old, settings, models), None),
         # 2 % of a core for 200 candles a minute
         f"a candle, from its message, {_FOLLOWED} signals followed": (
-            lambda: _candle_us(followed, messages),
+            lambda: _candle_us(followed, models),
             0.02 * 60e6 / _SYMBOLS,
         ),
     }

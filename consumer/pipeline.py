@@ -124,7 +124,7 @@ class Pipeline:
             self._refuse(step, record, result, now_ms)
         elif result.outcome == "duplicate":
             step.repeated.append(record)
-        elif isinstance(trade, TradeClosed):
+        elif not isinstance(trade, BadMessageError):
             step.learned.append((trade, result))
 
     def _follow(

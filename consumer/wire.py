@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from consumer.decide import Decision
 from consumer.domain.quick import quick
 from consumer.errors import BadMessageError
+from consumer.message_reader import MessageReader
 from consumer.ports import Record
 from schemas import (
     MAX_MESSAGE_BYTES,
@@ -53,7 +54,7 @@ def decode_signal(record: Record) -> Signal:
     Raises:
         BadMessageError: With the code and the field for its dead letter.
     """
-    signal = _decode(record, Signal)
+    signal = _decode(record, _SIGNALS)
     _check_key(record, signal.symbol)
     return signal
 
@@ -64,7 +65,7 @@ def decode_trade(record: Record) -> TradeClosed:
     Raises:
         BadMessageError: With the code and the field for its dead letter.
     """
-    trade = _decode(record, TradeClosed)
+    trade = _decode(record, _TRADES)
     _check_key(record, trade.symbol)
     return trade
 
@@ -75,12 +76,17 @@ def decode_candle(record: Record) -> Candle:
     Raises:
         BadMessageError: With the code and the field for its dead letter.
     """
-    candle = _decode(record, Candle)
+    candle = _decode(record, _CANDLES)
     _check_key(record, candle.symbol)
     return candle
 
 
-def _decode(record: Record, model: type[M]) -> M:
+_SIGNALS: Final = MessageReader(Signal)
+_TRADES: Final = MessageReader(TradeClosed)
+_CANDLES: Final = MessageReader(Candle)
+
+
+def _decode(record: Record, reader: MessageReader[M]) -> M:
     value = record.value
     if value is None:
         raise BadMessageError(DeadLetterCode.INVALID_JSON, "value: is missing (a tombstone)")
@@ -89,6 +95,11 @@ def _decode(record: Record, model: type[M]) -> M:
             DeadLetterCode.TOO_LARGE,
             f"value: has {len(value)} bytes, at most {MAX_MESSAGE_BYTES} are accepted",
         )
+    message = reader.read(value)
+    return _decode_by(reader.model, value) if message is None else message
+
+
+def _decode_by(model: type[M], value: bytes) -> M:
     try:
         content = orjson.loads(value)
     except orjson.JSONDecodeError as error:

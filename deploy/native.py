@@ -26,6 +26,7 @@ MODULES = (
     "consumer/decision_log.py",
     "consumer/folding.py",
     "consumer/merging.py",
+    "consumer/message_reader.py",
     "consumer/wire.py",
     "consumer/store/codec.py",
     "consumer/store/keys.py",

@@ -6,6 +6,10 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
 
 START_MS = 1_767_225_600_000
 """Time of a record that nobody tampered with: 2026-01-01T00:00:00Z [ms]."""
@@ -65,3 +69,20 @@ def save(inputs: Iterable[Input], path: Path = CORPUS) -> None:
     """Write a file of inputs, a line each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(one.packed() + "\n" for one in inputs), "ascii")
+
+
+def fields_of(message: BaseModel | msgspec.Struct) -> str:
+    """Write down what a message tells, to the kind and the last digit of each value."""
+    return repr(_plain(message))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, BaseModel):
+        names: Iterable[str] = type(value).model_fields
+    elif isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+    else:
+        return value
+    return {name: _plain(getattr(value, name)) for name in sorted(names)}

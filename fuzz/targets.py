@@ -25,8 +25,18 @@ from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
 from consumer.store.redis_view import RedisView
 from consumer.wire import OutRecord, decode_candle, decode_signal, decode_trade
-from fuzz.records import CANDLES, DECISIONS, SIGNALS, START_MS, TRADES, Input
-from schemas import MAX_MESSAGE_BYTES, DeadLetterCode, MarketRegime, Mode, StrategyDecision
+from fuzz.records import CANDLES, DECISIONS, SIGNALS, START_MS, TRADES, Input, fields_of
+from schemas import (
+    MAX_MESSAGE_BYTES,
+    Candle,
+    DeadLetterCode,
+    MarketRegime,
+    Message,
+    Mode,
+    Signal,
+    StrategyDecision,
+    TradeClosed,
+)
 
 BROKER_LIMIT_BYTES = 1_048_588 - 100
 """The broker's `message.max.bytes` by default, less what a batch of one record adds."""
@@ -97,10 +107,11 @@ def decoded(one: Input) -> str:
         match one.topic:
             case "signals":
                 message: Any = decode_signal(record)
+                model: type[Message] = Signal
             case "trade-closed":
-                message = decode_trade(record)
+                message, model = decode_trade(record), TradeClosed
             case "candles":
-                message = decode_candle(record)
+                message, model = decode_candle(record), Candle
             case _:
                 message = decode_logged_decision(one.value, one.timestamp)
                 return f"{one.topic} {'foreign' if message is None else 'read'}"
@@ -109,7 +120,10 @@ def decoded(one: Input) -> str:
         return f"{one.topic} {error.code} {_shape(error.error)}"
     if one.key != message.symbol.encode():
         raise ViolationError("a message was accepted under another key")
-    return f"{one.topic} read {' '.join(sorted(message.model_fields_set))}"
+    meant = model.model_validate(orjson.loads(one.value or b""))
+    if fields_of(message) != fields_of(meant):
+        raise ViolationError("a message was not read as its model reads it")
+    return f"{one.topic} read {' '.join(sorted(meant.model_fields_set))}"
 
 
 def _check_error(error: BadMessageError) -> None:

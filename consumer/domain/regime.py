@@ -38,14 +38,8 @@ class RegimeResult(NamedTuple):
 
 def atr_fraction(context: MarketContext) -> float:
     """Give the ATR as a fraction of the price [1]: as given, else computed."""
-    return _atr_fraction(context.__dict__)
-
-
-def _atr_fraction(told: dict[str, Any]) -> float:
-    given: float | None = told["atr_pct"]
-    atr: float = told["atr"]
-    price: float = told["current_price"]
-    return atr / price if given is None else given
+    given = context.atr_pct
+    return context.atr / context.current_price if given is None else given
 
 
 _LEAST_SIGNALS = 50
@@ -154,15 +148,14 @@ class RegimeDetector:
 
         Source: contract, section 2.
         """
-        told = context.__dict__  # a model takes five times as long as its dict to find a field
-        if illiquid := self._illiquid(told):
+        if illiquid := self._illiquid(context):
             return illiquid
         scale, usual = 1.0, ""
-        atr_pct = _atr_fraction(told)
+        atr_pct = atr_fraction(context)
         if self.atr_reference is not None and usual_atr is not None:
             scale, usual = usual_atr / self.atr_reference, f", usual {usual_atr:.2%}"
             # as decisions tell it, and so what is usual was made of
-            atr_pct = told["atr"] / told["current_price"]
+            atr_pct = context.atr / context.current_price
         extreme = scale * self.extreme_vol_atr_pct_threshold
         if atr_pct > extreme:
             return RegimeResult(
@@ -170,10 +163,10 @@ class RegimeDetector:
                 min(atr_pct / 2 / extreme, 1.0),
                 f"Extreme volatility: ATR={atr_pct:.2%} > {extreme:.2%}{usual}",
             )
-        adx: float | None = told["adx"]
-        strength: float | None = told["trend_strength"]
+        adx, strength = context.adx, context.trend_strength
         if adx is None or strength is None:
-            missing = [name for name in ("adx", "trend_strength") if told[name] is None]
+            told = {"adx": adx, "trend_strength": strength}
+            missing = [name for name, value in told.items() if value is None]
             return RegimeResult(
                 MarketRegime.UNKNOWN, 0.0, f"Unknown: {' and '.join(missing)} missing"
             )
@@ -319,10 +312,8 @@ class RegimeDetector:
             return None
         return _UP if strength > 0 else _DOWN
 
-    def _illiquid(self, told: dict[str, Any]) -> RegimeResult | None:
-        volume: float | None = told["volume_24h"]
-        depth: float | None = told["depth_5bps"]
-        spread: float | None = told["spread_bps"]
+    def _illiquid(self, context: MarketContext) -> RegimeResult | None:
+        volume, depth, spread = context.volume_24h, context.depth_5bps, context.spread_bps
         volume_limit, depth_limit = self.illiquid_volume_threshold, self.illiquid_depth_threshold
         spread_limit = self.illiquid_spread_bps_threshold
         if not (

@@ -1,0 +1,153 @@
+"""A message's model -> a reader of its bytes that is several times as fast, for the messages of every day."""
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Generic, TypeVar, Union, cast, get_args, get_origin
+
+import msgspec
+from pydantic import BaseModel, BeforeValidator, FailFast, Strict, WithJsonSchema
+from pydantic.fields import FieldInfo
+
+M = TypeVar("M", bound=BaseModel)
+
+_LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern")
+_SCALARS: Final = (str, int, float, bool)
+_NO_LIMITS: Final = (FailFast, Strict, WithJsonSchema)
+"""They take away nothing: a struct is as strict as can be."""
+
+
+class MessageReader(Generic[M]):
+    """Reads a message, unless it takes the model itself to read it.
+
+    It fills a struct that is made from the model: the same fields, limits, checks and properties. It takes
+    nothing that the model would refuse. What a struct cannot say, and all that is refused, is left to the
+    model, which tells why.
+
+    Args:
+        model: Of the messages.
+        skips_others: Whether fields of other names are skipped, whatever is in them; else a message with
+            one is left to the model.
+
+    Raises:
+        TypeError: The model checks in a way that is not known here.
+    """
+
+    def __init__(self, model: type[M], *, skips_others: bool = False) -> None:
+        self.model = model
+        self._decode = msgspec.json.Decoder(_struct(model, skips_others=skips_others)).decode
+        self._parsed = _parsed(model)
+        self._checks = _checks(model)
+        self._set = msgspec.structs.force_setattr
+
+    def read(self, value: bytes) -> M | None:
+        """Read one; None leaves it to the model."""
+        try:
+            found: Any = self._decode(value)
+            for name, parse in self._parsed:
+                if (told := getattr(found, name)) is not None:
+                    self._set(found, name, parse(told))
+            for check in self._checks:
+                check(found)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        return cast(M, found)
+
+
+def _parsed(model: type[BaseModel]) -> list[tuple[str, Callable[[Any], Any]]]:
+    """Give the fields that are parsed from a text or a whole number, and how."""
+    return [
+        (name, cast(Callable[[Any], Any], one.func))
+        for name, field in model.model_fields.items()
+        for one in (*field.metadata, *_inner(get_args(field.annotation)))
+        if isinstance(one, BeforeValidator)
+    ]
+
+
+def _inner(members: Iterable[Any]) -> list[Any]:
+    """Give the metadata of the members of a union."""
+    return [one for member in members for one in getattr(member, "__metadata__", ())]
+
+
+def _checks(model: type[BaseModel]) -> list[Callable[[Any], Any]]:
+    """Give the checks of whole messages."""
+    made = model.__pydantic_decorators__
+    whole = made.model_validators.values()
+    others = made.validators or made.field_validators or made.root_validators
+    if others or any(one.info.mode != "after" for one in whole):
+        raise TypeError(f"{model.__name__}: has checks other than those of a whole message")
+    return [cast(Callable[[Any], Any], one.func) for one in whole]
+
+
+def _struct(model: type[BaseModel], *, skips_others: bool) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for name, field in model.model_fields.items():
+        kind = _kind(field.annotation, field.metadata, skips_others=skips_others, is_field=True)
+        if not field.is_required():
+            fields.append((name, NoneType if kind is None else kind, field.default))
+        elif kind is None:
+            raise TypeError(f"{model.__name__}.{name}: is of a kind that no struct has")
+        else:
+            fields.append((name, kind))
+    return msgspec.defstruct(
+        model.__name__,
+        fields,
+        namespace={name: one for name, one in vars(model).items() if isinstance(one, property)},
+        kw_only=True,
+        frozen=True,
+        forbid_unknown_fields=not skips_others,
+        gc=False,  # they hold no circles
+    )
+
+
+def _kind(
+    annotation: Any, metadata: Sequence[Any], *, skips_others: bool, is_field: bool = False
+) -> Any:
+    """Give a type of which the annotation takes each value; None where a struct has none."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = [one for m in args[1:] for one in (m.metadata if isinstance(m, FieldInfo) else [m])]
+        inner += metadata
+        return _kind(args[0], inner, skips_others=skips_others, is_field=is_field)
+    if origin in (Union, UnionType):
+        found = [_kind(one, metadata, skips_others=skips_others, is_field=is_field) for one in args]
+        kinds = [kind for kind in found if kind is not None]
+        return functools.reduce(operator.or_, kinds) if kinds else None
+    if annotation is NoneType:
+        return NoneType
+    if is_field and any(isinstance(one, BeforeValidator) for one in metadata):
+        return str | int  # what is parsed, see `_parsed`
+    limits = _limits(metadata)
+    if limits is None:
+        return None
+    if origin is tuple and args[1:] == (Ellipsis,):
+        item: Any = _kind(args[0], (), skips_others=skips_others)
+        return None if item is None else Annotated[tuple[item, ...], msgspec.Meta(**limits)]
+    if annotation in _SCALARS:
+        return Annotated[annotation, msgspec.Meta(**limits)]
+    if not isinstance(annotation, type) or limits:
+        return None
+    if issubclass(annotation, Enum):
+        return annotation
+    if not issubclass(annotation, BaseModel) or _parsed(annotation) or _checks(annotation):
+        return None
+    return _struct(annotation, skips_others=skips_others)
+
+
+def _limits(metadata: Sequence[Any]) -> dict[str, Any] | None:
+    """Give what limits a value; None where there is more to it."""
+    limits: dict[str, Any] = {}
+    for one in metadata:
+        if isinstance(one, _NO_LIMITS):
+            continue
+        told = {name: getattr(one, name) for name in _LIMITS if hasattr(one, name)}
+        others = getattr(one, "__dict__", {}).keys() - told.keys()
+        if not told or others or told.keys() & limits.keys():
+            return None
+        limits |= told
+    if (pattern := limits.get("pattern")) is not None:
+        # the model's engine means the very end of a text by it, Python's a line feed before it, too
+        limits["pattern"] = pattern.removesuffix("$") + r"\Z"
+    return limits
