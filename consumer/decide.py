@@ -83,23 +83,20 @@ class Decision(NamedTuple):
     def remembered(self, number: int) -> OpenDecision:
         """Give what a reward will have to know of it, with its number in the partition."""
         account, symbol, regime, variant = self.context
-        return quick(
-            OpenDecision,
-            (
-                self.decision_id,
-                account,
-                symbol,
-                self.signal.side,
-                regime,
-                variant,
-                self.choice.arm,
-                self.atr,
-                self.profile.r_sl,
-                self.ts_ms,
-                self.features,
-                number,
-                0,
-            ),
+        return OpenDecision(
+            self.decision_id,
+            account,
+            symbol,
+            self.signal.side,
+            regime,
+            variant,
+            self.choice.arm,
+            self.atr,
+            self.profile.r_sl,
+            self.ts_ms,
+            self.features,
+            number,
+            0,
         )
 
     @property

@@ -42,23 +42,20 @@ def decode_logged_decision(value: bytes | None, timestamp_ms: int) -> LoggedDeci
             return None
     tpsl, source = told.tpsl, told.source
     price, signal_ts, timeframe = tpsl.entry_reference, told.signal_ts, told.timeframe
-    remembered = quick(
-        OpenDecision,
-        (
-            told.decision_id,
-            told.account,
-            told.symbol,
-            told.side,
-            told.regime,
-            told.variant,
-            told.strategy,
-            tpsl.atr,
-            tpsl.atr_mult_sl,
-            timestamp_ms,
-            known(told.features),
-            0,
-            0,
-        ),
+    remembered = OpenDecision(
+        told.decision_id,
+        told.account,
+        told.symbol,
+        told.side,
+        told.regime,
+        told.variant,
+        told.strategy,
+        tpsl.atr,
+        tpsl.atr_mult_sl,
+        timestamp_ms,
+        known(told.features),
+        0,
+        0,
     )
     return quick(
         LoggedDecision,

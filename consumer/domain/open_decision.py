@@ -1,14 +1,21 @@
 """What a reward must know of the decision it belongs to."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+
+from mypy_extensions import mypyc_attr
 
 from consumer.domain.context import ContextKey
 from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.quick import quick
 from schemas import MarketRegime, Side
 
+# No tuples: of these two millions are kept, most of whose fields are numbers. Compiled, a number stands in the
+# object itself; and the collector, which never finds a circle there, passes them over.
 
-class OpenDecision(NamedTuple):
+
+@mypyc_attr(acyclic=True)
+@dataclass(init=False, slots=True)
+class OpenDecision:
     """A remembered decision; never changed once made."""
 
     decision_id: str
@@ -24,20 +31,67 @@ class OpenDecision(NamedTuple):
     """Distance of the stop [ATR]."""
     timestamp_ms: int
     """Timestamp of its Kafka record [ms]."""
-    features: Features = NO_FEATURES
+    features: Features
     """Of its signal, where they are kept."""
-    number: int = 0
+    number: int
     """Counts what a partition remembers: the order of open decisions, and of ids for repeats."""
-    closed_number: int = 0
+    closed_number: int
     """The same at its first trade: the order of closed decisions; 0 while it is open."""
+
+    def __init__(
+        self,
+        decision_id: str,
+        account: str,
+        symbol: str,
+        side: Side,
+        regime: MarketRegime,
+        variant: str | None,
+        strategy: str,
+        atr: float,
+        atr_mult_sl: float,
+        timestamp_ms: int,
+        features: Features = NO_FEATURES,
+        number: int = 0,
+        closed_number: int = 0,
+    ) -> None:
+        self.decision_id = decision_id
+        self.account = account
+        self.symbol = symbol
+        self.side = side
+        self.regime = regime
+        self.variant = variant
+        self.strategy = strategy
+        self.atr = atr
+        self.atr_mult_sl = atr_mult_sl
+        self.timestamp_ms = timestamp_ms
+        self.features = features
+        self.number = number
+        self.closed_number = closed_number
 
     def numbered(self, number: int) -> "OpenDecision":
         """Give the same decision with its number."""
-        return quick(OpenDecision, (*self[:-2], number, 0))
+        return self._again(number, 0)
 
     def closed(self, number: int) -> "OpenDecision":
         """Give the same decision with the number of its first trade."""
-        return quick(OpenDecision, (*self[:-1], number))
+        return self._again(self.number, number)
+
+    def _again(self, number: int, closed_number: int) -> "OpenDecision":
+        return OpenDecision(
+            self.decision_id,
+            self.account,
+            self.symbol,
+            self.side,
+            self.regime,
+            self.variant,
+            self.strategy,
+            self.atr,
+            self.atr_mult_sl,
+            self.timestamp_ms,
+            self.features,
+            number,
+            closed_number,
+        )
 
     @property
     def context(self) -> ContextKey:
@@ -45,8 +99,10 @@ class OpenDecision(NamedTuple):
         return quick(ContextKey, (self.account, self.symbol, self.regime, self.variant))
 
 
-class FoldedTrade(NamedTuple):
-    """What a later revision must know of a trade whose reward was counted."""
+@mypyc_attr(acyclic=True)
+@dataclass(init=False, slots=True)
+class FoldedTrade:
+    """What a later revision must know of a trade whose reward was counted; never changed once made."""
 
     account: str
     trade_id: str
@@ -63,16 +119,52 @@ class FoldedTrade(NamedTuple):
     """ATR of its decision [quote]; where that was not known, its own."""
     atr_mult_sl: float
     """Distance of the strategy's stop [ATR]."""
-    sequence: int = 0
+    sequence: int
     """When it was counted: what orders it among its like."""
-    ordinal_of_all: int = 0
+    ordinal_of_all: int
     """The same as `ordinal` in the widest of its context's parents."""
-    ordinal_of_regime: int = 0
+    ordinal_of_regime: int
     """The same in the other one."""
-    paper: float | None = None
+    paper: float | None
     """What its strategy earned on its path [as `reward`]; None without a path."""
-    features: Features = NO_FEATURES
+    features: Features
     """Of its decision."""
+
+    def __init__(
+        self,
+        account: str,
+        trade_id: str,
+        symbol: str,
+        regime: MarketRegime,
+        variant: str | None,
+        strategy: str,
+        reward: float,
+        ordinal: int,
+        revision: int,
+        atr: float | None,
+        atr_mult_sl: float,
+        sequence: int = 0,
+        ordinal_of_all: int = 0,
+        ordinal_of_regime: int = 0,
+        paper: float | None = None,
+        features: Features = NO_FEATURES,
+    ) -> None:
+        self.account = account
+        self.trade_id = trade_id
+        self.symbol = symbol
+        self.regime = regime
+        self.variant = variant
+        self.strategy = strategy
+        self.reward = reward
+        self.ordinal = ordinal
+        self.revision = revision
+        self.atr = atr
+        self.atr_mult_sl = atr_mult_sl
+        self.sequence = sequence
+        self.ordinal_of_all = ordinal_of_all
+        self.ordinal_of_regime = ordinal_of_regime
+        self.paper = paper
+        self.features = features
 
     @property
     def is_excluded(self) -> bool:

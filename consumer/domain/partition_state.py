@@ -275,26 +275,23 @@ class PartitionState:
             ordinal, of_all, of_regime = stats.count, widest.count, regime.count
             paper = self._fold_path(arm, trade, atr)
         self._count_trade(
-            quick(
-                FoldedTrade,
-                (
-                    account,
-                    trade_id,
-                    arm.context.symbol,
-                    arm.context.regime,
-                    arm.context.variant,
-                    arm.strategy,
-                    reward,
-                    ordinal,
-                    revision,
-                    atr,
-                    arm.atr_mult_sl,
-                    self.totals.next_sequence(),
-                    of_all,
-                    of_regime,
-                    paper.get(arm.strategy),
-                    arm.features,
-                ),
+            FoldedTrade(
+                account,
+                trade_id,
+                arm.context.symbol,
+                arm.context.regime,
+                arm.context.variant,
+                arm.strategy,
+                reward,
+                ordinal,
+                revision,
+                atr,
+                arm.atr_mult_sl,
+                self.totals.next_sequence(),
+                of_all,
+                of_regime,
+                paper.get(arm.strategy),
+                arm.features,
             )
         )
         outcome: Outcome = "win" if reward > 0 else "loss" if reward < 0 else "flat"
@@ -375,7 +372,7 @@ class PartitionState:
             stats, _, _ = self.table.arms(known.context, known.strategy)
         else:
             stats, _, _ = self.table.revise(known, reward)
-        corrected = known._replace(reward=reward, revision=revision)
+        corrected = replace(known, reward=reward, revision=revision)
         self.trades[known.account].by_key[known.trade_id] = corrected
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))

@@ -202,23 +202,20 @@ def decode_decision(decision_id: str, text: str) -> OpenDecision:
     number, closed_number, account, symbol, side, regime, variant, strategy = found[:8]
     atr, atr_mult_sl, timestamp_ms = found[8:11]
     features = found[11:]
-    return quick(
-        OpenDecision,
-        (
-            decision_id,
-            intern(account),
-            intern(symbol),
-            _SIDES[side],
-            _REGIMES[regime],
-            variant,
-            intern(strategy),
-            float(atr),
-            float(atr_mult_sl),
-            timestamp_ms,
-            _floats(features) if features else (),
-            number,
-            closed_number,
-        ),
+    return OpenDecision(
+        decision_id,
+        intern(account),
+        intern(symbol),
+        _SIDES[side],
+        _REGIMES[regime],
+        variant,
+        intern(strategy),
+        float(atr),
+        float(atr_mult_sl),
+        timestamp_ms,
+        _floats(features) if features else (),
+        number,
+        closed_number,
     )
 
 
@@ -278,26 +275,23 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
     sequence, symbol, regime, variant, strategy, reward, ordinal, revision = found[:8]
     atr, atr_mult_sl, of_all, of_regime, paper = found[8:13]
     features = found[13:]
-    return quick(
-        FoldedTrade,
-        (
-            intern(account),
-            trade_id,
-            intern(symbol),
-            _REGIMES[regime],
-            variant,
-            intern(strategy),
-            float(reward),
-            ordinal,
-            revision,
-            None if atr is None else float(atr),
-            float(atr_mult_sl),
-            sequence,
-            of_all,
-            of_regime,
-            None if paper is None else float(paper),
-            _floats(features) if features else (),
-        ),
+    return FoldedTrade(
+        intern(account),
+        trade_id,
+        intern(symbol),
+        _REGIMES[regime],
+        variant,
+        intern(strategy),
+        float(reward),
+        ordinal,
+        revision,
+        None if atr is None else float(atr),
+        float(atr_mult_sl),
+        sequence,
+        of_all,
+        of_regime,
+        None if paper is None else float(paper),
+        _floats(features) if features else (),
     )
 
 

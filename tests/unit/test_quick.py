@@ -9,7 +9,6 @@ from pydantic import ConfigDict, TypeAdapter
 from consumer.decide import Decision, entry_of
 from consumer.domain.context import ContextKey
 from consumer.domain.following import Entry
-from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.beliefs import Estimate
@@ -48,23 +47,14 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     signal = Signal.model_validate(make_signal())
     decision = settings.decider.decide(signal, state, now_ms=START_MS, degraded=False)
     assert decision is not None
-    remembered = decision.remembered(7)
     yield DecisionEncoder("ucb", "").encode(decision, FakeRecord(b""))
-    yield from (
-        decision,
-        decision.levels,
-        entry_of(signal, decision.price),
-        decision.context,
-        remembered,
-    )
+    yield from (decision, decision.levels, entry_of(signal, decision.price), decision.context)
     yield from state.markets.values()
-    yield from (remembered.numbered(8), remembered.closed(9), remembered.context)
+    yield decision.remembered(7).context
     trade = TradeClosed.model_validate(make_trade(decision_id=decision.decision_id))
     result = learn(state, trade, offset=0, timestamp_ms=START_MS)
     assert isinstance(result, tuple)
     yield from (result, result.stats, state.position)
-    yield from (one for group in state.trades.values() for one in group.by_key.values())
-    yield from state.decisions.closed.by_key.values()
     again = Signal.model_validate(make_signal(signal_id="again"))
     assert settings.decider.decide(again, state, now_ms=START_MS, degraded=False) is not None
     yield from (one for one in made if hasattr(one, "_fields"))
@@ -80,7 +70,6 @@ def test_fields_have_their_number_and_their_types(monkeypatch: pytest.MonkeyPatc
             TypeAdapter(tuple[kind], config=_STRICT).validate_python((field,))  # type: ignore[valid-type]
     assert set(map(type, found)) >= {
         Decision,
-        OpenDecision,
         ContextKey,
         Levels,
         Situation,
