@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from types import NoneType, UnionType
@@ -17,6 +18,8 @@ _LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern")
 _SCALARS: Final = (str, int, float, bool)
 _NO_LIMITS: Final = (FailFast, Strict, WithJsonSchema)
 """They take away nothing: a struct is as strict as can be."""
+_MOST_KNOWN: Final = 10_000
+"""Values of a field that need not be looked at again, such as symbols; more only cost memory."""
 
 
 class MessageReader(Generic[M]):
@@ -38,17 +41,40 @@ class MessageReader(Generic[M]):
     def __init__(self, model: type[M], *, skips_others: bool = False) -> None:
         self.model = model
         self._decode = msgspec.json.Decoder(_struct(model, skips_others=skips_others)).decode
-        self._parsed = _parsed(model)
-        self._checks = _checks(model)
         self._set = msgspec.structs.force_setattr
+        # the same few values come again and again: what is known of one is looked up
+        self._patterns: list[tuple[str, Callable[[str], object], set[str]]] = [
+            (name, re.compile(pattern).search, set()) for name, pattern in _patterns(model)
+        ]
+        self._parsed: list[tuple[str, Callable[[Any], Any], dict[Any, Any]]] = [
+            (name, parse, {}) for name, parse in _parsed(model)
+        ]
+        self._checks = _checks(model)
 
     def read(self, value: bytes) -> M | None:
         """Read one; None leaves it to the model."""
         try:
             found: Any = self._decode(value)
-            for name, parse in self._parsed:
-                if (told := getattr(found, name)) is not None:
-                    self._set(found, name, parse(told))
+            for name, matches, good in self._patterns:
+                text = getattr(found, name)
+                if text is None or text in good:
+                    continue
+                if matches(text) is None:
+                    return None
+                if len(good) >= _MOST_KNOWN:
+                    good.clear()
+                good.add(text)
+            for name, parse, known in self._parsed:
+                told = getattr(found, name)
+                if told is None:
+                    continue
+                meant = known.get(told)
+                if meant is None:
+                    meant = parse(told)
+                    if len(known) >= _MOST_KNOWN:
+                        known.clear()
+                    known[told] = meant
+                self._set(found, name, meant)
             for check in self._checks:
                 check(found)
         except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -56,19 +82,36 @@ class MessageReader(Generic[M]):
         return cast(M, found)
 
 
+def _patterns(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """Give the fields whose text is to match a pattern, and which."""
+    return [
+        (name, limits["pattern"])
+        for name, metadata in _metadata(model)
+        if (limits := _limits(metadata)) is not None and "pattern" in limits
+    ]
+
+
 def _parsed(model: type[BaseModel]) -> list[tuple[str, Callable[[Any], Any]]]:
     """Give the fields that are parsed from a text or a whole number, and how."""
     return [
         (name, cast(Callable[[Any], Any], one.func))
-        for name, field in model.model_fields.items()
-        for one in (*field.metadata, *_inner(get_args(field.annotation)))
+        for name, metadata in _metadata(model)
+        for one in metadata
         if isinstance(one, BeforeValidator)
     ]
 
 
-def _inner(members: Iterable[Any]) -> list[Any]:
-    """Give the metadata of the members of a union."""
-    return [one for member in members for one in getattr(member, "__metadata__", ())]
+def _metadata(model: type[BaseModel]) -> Iterable[tuple[str, list[Any]]]:
+    """Give what is said of each field, and of each of the kinds that it may be of."""
+    for name, field in model.model_fields.items():
+        yield name, field.metadata
+        for kind in get_args(field.annotation):
+            if get_origin(kind) is Annotated:
+                yield name, _flat(kind.__metadata__)
+
+
+def _flat(metadata: Iterable[Any]) -> list[Any]:
+    return [one for m in metadata for one in (m.metadata if isinstance(m, FieldInfo) else [m])]
 
 
 def _checks(model: type[BaseModel]) -> list[Callable[[Any], Any]]:
@@ -108,8 +151,7 @@ def _kind(
     """Give a type of which the annotation takes each value; None where a struct has none."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        inner = [one for m in args[1:] for one in (m.metadata if isinstance(m, FieldInfo) else [m])]
-        inner += metadata
+        inner = [*_flat(args[1:]), *metadata]
         return _kind(args[0], inner, skips_others=skips_others, is_field=is_field)
     if origin in (Union, UnionType):
         found = [_kind(one, metadata, skips_others=skips_others, is_field=is_field) for one in args]
@@ -122,6 +164,8 @@ def _kind(
     limits = _limits(metadata)
     if limits is None:
         return None
+    if is_field:
+        limits.pop("pattern", None)  # looked up, see `_patterns`
     if origin is tuple and args[1:] == (Ellipsis,):
         item: Any = _kind(args[0], (), skips_others=skips_others)
         return None if item is None else Annotated[tuple[item, ...], msgspec.Meta(**limits)]

@@ -3,10 +3,11 @@
 from typing import Final, Literal
 
 from consumer.errors import BadMessageError
-from schemas import DeadLetterCode, TradeClosed
+from schemas import DeadLetterCode, Side, TradeClosed
 
 RewardUnit = Literal["atr", "risk"]
 
+_SHORT: Final = Side.SHORT
 LARGEST_R: Final = 1000.0  # contract, section 1: R lies within -1000 .. 1000
 
 
@@ -34,7 +35,9 @@ def realized_r(trade: TradeClosed, atr: float | None) -> float:
             "atr: is missing and its decision is not known any more; give atr or realized_r",
         )
     fees = trade.fees or 0.0
-    move = trade.side.sign * (trade.exit_mean - trade.entry_price)
+    move = (trade.exit_mean if trade.exits else trade.exit_price or 0.0) - trade.entry_price
+    if trade.side is _SHORT:
+        move = -move
     # in this order, as the contract writes it: whoever folds the log beside us gets the same bits
     reward = move / unit - fees / unit
     if not -LARGEST_R <= reward <= LARGEST_R:

@@ -10,6 +10,7 @@ from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.cold_start import cold_start
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS, rewards_of
+from consumer.domain.quick import quick
 from schemas import Mode, StrategyID
 
 
@@ -103,14 +104,9 @@ class EpsilonGreedy:
         rewards = rewards_of(row)
         arm, mode, reasoning = self._greedy(situation, rewards, cold_arm)
         epsilon = self.epsilon(rewards)
-        choice = Choice(
-            arm,
-            spread(candidates, arm, epsilon),
-            mode,
-            arm_confidence(row.get(arm, NO_REWARDS).count),
-            reasoning,
-        )
-        return choice, epsilon
+        confidence = arm_confidence(row.get(arm, NO_REWARDS).count)
+        propensities = spread(candidates, arm, epsilon)
+        return quick(Choice, (arm, propensities, mode, confidence, reasoning)), epsilon
 
     def _greedy(self, situation: Situation, rewards: int, cold_arm: str) -> tuple[str, Mode, str]:
         row, candidates = situation.row, situation.candidates

@@ -13,6 +13,7 @@ from consumer.domain.policies.epsilon_greedy import arm_confidence
 from consumer.domain.policies.estimators import Estimator
 from consumer.domain.policies.kept import Kept
 from consumer.domain.qtable import NO_REWARDS
+from consumer.domain.quick import quick
 from schemas import Mode, StrategyID
 from schemas.sums import total
 
@@ -99,7 +100,7 @@ class Thompson:
                 f"prior {found.prior_means[best]:.3f} from {situation.regime}"
             )
         confidence = arm_confidence(situation.row.get(arm, NO_REWARDS).count)
-        return Choice(arm, propensities, mode, confidence, reasoning)
+        return quick(Choice, (arm, propensities, mode, confidence, reasoning))
 
     def _shares(self, situation: Situation, favourite: str) -> tuple[Estimate, list[float]] | None:
         found = self.estimator.estimate(situation, favourite)
