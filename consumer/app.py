@@ -142,18 +142,19 @@ class Worker:
         view = make_view(settings, self._partitions, self._metrics.redis_seconds.observe)
         ends = LogEnds(settings.connection, self._note_open_transaction)
         pooling = self._pooling = self._make_pooling(view.meta)
+        record_log = logs.RecordLog(self._logger, settings.log_records)
         shared = Shared(
             connection=settings.connection,
             topics=settings.topics,
             fold=settings.fold,
-            pipeline=Pipeline(decider),
+            pipeline=Pipeline(decider, keep_every=record_log.every),
             ends=ends,
             pooling=pooling,
             view=view,
             clock=self._clock,
             metrics=self._metrics,
             logger=self._logger,
-            record_log=logs.RecordLog(self._logger, settings.log_records),
+            record_log=record_log,
             throttle=self._throttle,
             max_staleness_s=settings.meta_strategy_max_staleness_s,
             snapshot=self._snapshot(view),

@@ -11,6 +11,7 @@ from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.errors import BadMessageError
 from consumer.learn import follow, learn
 from consumer.ports import Record
+from consumer.step_counts import StepCounts
 from consumer.wire import (
     DecisionEncoder,
     OutRecord,
@@ -28,7 +29,9 @@ class Step:
 
     decisions: list[OutRecord] = field(default_factory=list)
     dead_letters: list[OutRecord] = field(default_factory=list)
+    counts: StepCounts = field(default_factory=StepCounts)
     decided: list[Decision] = field(default_factory=list)
+    """Those that are kept, as of the rewards."""
     learned: list[tuple[TradeClosed, FoldResult]] = field(default_factory=list)
     refused: list[tuple[Record, BadMessageError]] = field(default_factory=list)
     repeated: list[Record] = field(default_factory=list)
@@ -71,10 +74,14 @@ class Pipeline:
 
     Args:
         decider: Makes the decisions.
+        keep_every: Of so many decisions, and of so many rewards, a step keeps one for somebody to look at;
+            0: none. All are counted.
     """
 
-    def __init__(self, decider: Decider) -> None:
+    def __init__(self, decider: Decider, *, keep_every: int = 1) -> None:
         self._decider = decider
+        self._keep_every = keep_every
+        self._decisions = self._rewards = 0
         self._encoder = DecisionEncoder(decider.selector.policy.name, decider.policy_version)
 
     def step(
@@ -125,7 +132,10 @@ class Pipeline:
         elif result.outcome == "duplicate":
             step.repeated.append(record)
         elif not isinstance(trade, BadMessageError):
-            step.learned.append((trade, result))
+            step.counts.learn(trade, result)
+            self._rewards += 1
+            if self._keep_every and self._rewards % self._keep_every == 0:
+                step.learned.append((trade, result))
 
     def _follow(
         self,
@@ -177,7 +187,10 @@ class Pipeline:
         elif isinstance(decision, BadMessageError):
             self._refuse(step, record, decision, now_ms)
         else:
-            step.decided.append(decision)
+            step.counts.decide(decision)
+            self._decisions += 1
+            if self._keep_every and self._decisions % self._keep_every == 0:
+                step.decided.append(decision)
             step.decisions.append(self._encoder.encode(decision, record))
 
     @staticmethod

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection, TopicNames
-from consumer.counting import count_decisions, count_rewards
+from consumer.counting import count_step
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.domain.pooled import Elsewhere
@@ -255,16 +255,12 @@ class PartitionServing:
         metrics = shared.metrics
         took_s = time.perf_counter() - begun_at
         now_ms = shared.clock.now_ms()
-        decided = step.decided
-        if decided:
-            count_decisions(metrics, decided, took_s=took_s, now_ms=now_ms)
-        count_rewards(metrics, step.learned)
+        count_step(metrics, step.counts, took_s=took_s, now_ms=now_ms)
         self._count_candles(step)
-        if shared.record_log.is_enabled:
-            for decision in decided:
-                shared.record_log.decision(decision)
-            for trade, result in step.learned:
-                shared.record_log.reward(trade, result)
+        for decision in step.decided:
+            shared.record_log.decision(decision)
+        for trade, result in step.learned:
+            shared.record_log.reward(trade, result)
         for record in step.repeated:
             metrics.duplicates(record.topic).inc()
         for record, error in step.refused:

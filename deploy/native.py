@@ -22,6 +22,7 @@ MODULES = (
     "consumer/decide.py",
     "consumer/learn.py",
     "consumer/pipeline.py",
+    "consumer/step_counts.py",
     "consumer/counting.py",
     "consumer/decision_log.py",
     "consumer/folding.py",

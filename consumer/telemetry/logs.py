@@ -88,20 +88,12 @@ class RecordLog:
 
     def __init__(self, logger: Logger, records: LogRecords) -> None:
         self._logger = logger
-        enabled = records != "off" and logger.is_enabled_for(logging.INFO)
-        self._every = 0 if not enabled else 1 if records == "all" else _SAMPLE_EVERY
-        self.is_enabled = enabled
-        """Whether any line is written."""
-        self._decisions = 0
-        self._rewards = 0
+        is_enabled = records != "off" and logger.is_enabled_for(logging.INFO)
+        self.every = 0 if not is_enabled else 1 if records == "all" else _SAMPLE_EVERY
+        """How many decisions, or rewards, there are to one that is to be written; 0: none is."""
 
     def decision(self, decision: Decision) -> None:
         """Write the two lines of a decision."""
-        if not self._every:
-            return
-        self._decisions += 1
-        if self._decisions % self._every:
-            return
         symbol, regime, choice = decision.signal.symbol, decision.regime, decision.choice
         fields = {
             "account": decision.context.account,
@@ -127,10 +119,7 @@ class RecordLog:
 
     def reward(self, trade: TradeClosed, result: FoldResult) -> None:
         """Write the line of a reward."""
-        if not self._every or result.context is None:
-            return
-        self._rewards += 1
-        if self._rewards % self._every:
+        if result.context is None:
             return
         stats = result.stats
         self._logger.info(

@@ -253,7 +253,7 @@ class SimulatedWorker(app.Worker):
                 pool=pool_topic,
             ),
             fold=_fold(candles_topic),
-            pipeline=Pipeline(_decider()),
+            pipeline=Pipeline(_decider(), keep_every=0),
             ends=LogEnds(self._settings.connection),
             pooling=Pooling(self._settings.connection, pool_topic, "") if pool_topic else None,
             view=SimulatedView(store, self.process),
