@@ -1,11 +1,8 @@
 """Random draws that anybody can make again."""
 
 import hashlib
-from collections.abc import Iterator
 from functools import cache
-from itertools import count
-from struct import Struct
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Draws(Protocol):
@@ -13,6 +10,10 @@ class Draws(Protocol):
 
     def random(self) -> float:
         """Give the next number, uniform in [0, 1)."""
+
+
+_IN_A_DIGEST: Final = 8
+"""Numbers of 64 bits."""
 
 
 @cache
@@ -33,26 +34,22 @@ class KeyedDraws:
     Source: BLAKE2b as a keyed hash (RFC 7693, section 2.9); 53 bits a number, as random.random().
     """
 
-    __slots__ = ("_draw_id", "_numbers", "_seed")
+    __slots__ = ("_digest", "_draw_id", "_drawn", "_seed")
 
     def __init__(self, seed: int, draw_id: str) -> None:
         self._seed, self._draw_id = seed, draw_id
-        self._numbers: Iterator[float] | None = None
-        """Begun with the first draw: not every policy makes one."""
+        self._drawn = 0
+        self._digest = b""
+        """Of the numbers that are drawn now; made with the first of them: not every policy draws."""
 
     def random(self) -> float:
         """Give the next number, uniform in [0, 1)."""
-        if self._numbers is None:
-            self._numbers = _numbers(_keyed(self._seed), self._draw_id.encode())
-        return next(self._numbers)
-
-
-_EIGHT = Struct("<8Q").unpack
-
-
-def _numbers(keyed: "hashlib.blake2b", draw_id: bytes) -> Iterator[float]:
-    for block in count():
-        hashed = keyed.copy()
-        hashed.update(block.to_bytes(4, "little") + draw_id)
-        for number in _EIGHT(hashed.digest()):
-            yield (number >> 11) * 2.0**-53
+        place = self._drawn % _IN_A_DIGEST
+        if place == 0:
+            hashed = _keyed(self._seed).copy()
+            block = self._drawn // _IN_A_DIGEST
+            hashed.update(block.to_bytes(4, "little") + self._draw_id.encode())
+            self._digest = hashed.digest()
+        self._drawn += 1
+        number = int.from_bytes(self._digest[8 * place : 8 * place + 8], "little")
+        return (number >> 11) * 2.0**-53
