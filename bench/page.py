@@ -19,8 +19,9 @@ _INTRODUCTION = """\
 Written by `make bench ARGS="--all --write-docs"`; do not edit.
 
 The worker beside what its users might write or take instead, on the same job: the same signals read,
-the same fields written, the same rewards learned, with the same message models and, but for the worker
-itself, the same code for the job (`bench/ordinary_job.py`). All choose by epsilon-greedy over a moving
+the same fields written, the same rewards learned, with the same message models, which the worker reads by
+structs made from them ([how](decisions/0026-structs-read-messages.md)), and, but for the worker itself, the
+same code for the job (`bench/ordinary_job.py`). All choose by epsilon-greedy over a moving
 average; what the worker's default policy costs more has a row of its own. The worker runs as its image has
 it, the modules that every record goes through compiled ([how](decisions/0021-native.md)); from its sources
 it has a row of its own, too. All ran by turns, each time with fresh topics, a fresh group and fresh keys,

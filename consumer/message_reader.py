@@ -1,7 +1,5 @@
 """A message's model -> a reader of its bytes that is several times as fast, for the messages of every day."""
 
-import functools
-import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
@@ -154,11 +152,13 @@ def _kind(
         inner = [*_flat(args[1:]), *metadata]
         return _kind(args[0], inner, skips_others=skips_others, is_field=is_field)
     if origin in (Union, UnionType):
-        found = [_kind(one, metadata, skips_others=skips_others, is_field=is_field) for one in args]
-        kinds = [kind for kind in found if kind is not None]
-        return functools.reduce(operator.or_, kinds) if kinds else None
-    if annotation is NoneType:
-        return NoneType
+        others = [one for one in args if one is not NoneType]
+        kind: Any = None
+        if len(others) == 1:
+            kind = _kind(others[0], metadata, skips_others=skips_others, is_field=is_field)
+        if NoneType in args:
+            return NoneType if kind is None else kind | None
+        return kind
     if is_field and any(isinstance(one, BeforeValidator) for one in metadata):
         return str | int  # what is parsed, see `_parsed`
     limits = _limits(metadata)

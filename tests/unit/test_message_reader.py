@@ -15,7 +15,7 @@ from consumer.decision_record import DecisionRecord
 from consumer.message_reader import MessageReader
 from fuzz.records import fields_of
 from schemas import Candle, Message, Signal, TradeClosed
-from schemas.fields import TimeMs
+from schemas.fields import Symbol, TimeMs
 from tests.support.examples import examples
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
@@ -216,12 +216,15 @@ class Holder(Message):
     candle: Candle | None = None
     multiple: Annotated[int, Field(multiple_of=3)] | None = None
     by_name: dict[str, int] | None = None
+    either: Symbol | int | None = None
 
 
-@pytest.mark.parametrize("value", [b'{"candle":{}}', b'{"multiple":3}', b'{"by_name":{}}'])
+@pytest.mark.parametrize(
+    "value", [b'{"candle":{}}', b'{"multiple":3}', b'{"by_name":{}}', b'{"either":1}']
+)
 def test_what_no_struct_can_say_is_left_to_the_model(value: bytes) -> None:
     assert MessageReader(Holder).read(value) is None
-    assert MessageReader(Holder).read(b'{"candle":null}') is not None
+    assert MessageReader(Holder).read(b'{"candle":null,"either":null}') is not None
 
 
 def test_a_model_whose_checks_are_not_known_is_refused() -> None:
