@@ -10,10 +10,12 @@ from typing import Any, get_args
 
 import orjson
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from pydantic import ValidationError
 
 from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
 from consumer.decision_log import LoggedDecision, decode_logged_decision
+from consumer.decision_record import DecisionRecord
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.catalog import PolicyName
@@ -113,8 +115,10 @@ def decoded(one: Input) -> str:
             case "candles":
                 message, model = decode_candle(record), Candle
             case _:
-                message = decode_logged_decision(one.value, one.timestamp)
-                return f"{one.topic} {'foreign' if message is None else 'read'}"
+                logged = decode_logged_decision(one.value, one.timestamp)
+                if (logged is not None) is not _is_decision(one.value or b""):
+                    raise ViolationError("a decision was not read as its model reads it")
+                return f"{one.topic} {'foreign' if logged is None else 'read'}"
     except BadMessageError as error:
         _check_error(error)
         return f"{one.topic} {error.code} {_shape(error.error)}"
@@ -124,6 +128,16 @@ def decoded(one: Input) -> str:
     if fields_of(message) != fields_of(meant):
         raise ViolationError("a message was not read as its model reads it")
     return f"{one.topic} read {' '.join(sorted(meant.model_fields_set))}"
+
+
+def _is_decision(value: bytes) -> bool:
+    if len(value) > 1 << 20:
+        return False
+    try:
+        DecisionRecord.model_validate_json(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _check_error(error: BadMessageError) -> None:

@@ -9,8 +9,8 @@ from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.quick import quick
 from schemas import MarketRegime, Side
 
-# No tuples: of these two millions are kept, most of whose fields are numbers. Compiled, a number stands in the
-# object itself; and the collector, which never finds a circle there, passes them over.
+# No tuples: of these two hundreds of thousands are kept, most of whose fields are numbers. Compiled, a number
+# stands in the object itself, and the collector, which never finds a circle there, passes them over.
 
 
 @mypyc_attr(acyclic=True)

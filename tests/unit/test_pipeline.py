@@ -28,14 +28,15 @@ def a_state() -> PartitionState:
     return PartitionState(FoldSettings())
 
 
-def a_pipeline(*, max_age_ms: int = 0) -> Pipeline:
+def a_pipeline(*, max_age_ms: int = 0, keep_every: int = 1) -> Pipeline:
     selector = Selector(
         STRATEGY_PROFILES,
         EpsilonGreedy(base_epsilon=0.0),
         candidate_rule="suitable",
         default_strategy="ultra_aggressive",
     )
-    return Pipeline(Decider(RegimeDetector(), selector, seed=0, max_signal_age_ms=max_age_ms))
+    decider = Decider(RegimeDetector(), selector, seed=0, max_signal_age_ms=max_age_ms)
+    return Pipeline(decider, keep_every=keep_every)
 
 
 def numbered(topic: str, make: Callable[..., bytes], first: int, *bodies: Any) -> list[FakeRecord]:
@@ -121,6 +122,33 @@ def test_decisions_come_in_the_order_of_their_signals() -> None:
         body["signal_id"] for body in bodies(found)
     ]
     assert {body["table_offset"] for body in bodies(found)} == {0}
+
+
+@pytest.mark.parametrize(("keep_every", "kept"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4])])
+def test_one_of_so_many_is_kept_and_all_are_counted(keep_every: int, kept: list[int]) -> None:
+    """Log lines of one in a hundred do not have to wait for their transaction with all the others."""
+    pipeline, state = a_pipeline(keep_every=keep_every), a_state()
+
+    steps = [
+        step(
+            state,
+            trades(*[ECHO] * count, first=first),
+            signals(*[{}] * count, first=first),
+            by=pipeline,
+        )
+        for first, count in ((0, 3), (3, 2))
+    ]
+
+    assert [len(found.decided) for found in steps] == [
+        sum(number <= 3 for number in kept),
+        sum(number > 3 for number in kept),
+    ]
+    assert [len(found.learned) for found in steps] == [len(found.decided) for found in steps]
+    assert [sum(found.counts.decisions.values()) for found in steps] == [3, 2]
+    assert [len(found.counts.signal_ts) for found in steps] == [3, 2]
+    assert [sum(map(len, found.counts.rewards.values())) for found in steps] == [3, 2]
+    # the second step finds the decisions of the first one
+    assert [found.counts.attributions for found in steps] == [{"echo": 3}, {"symbol": 2}]
 
 
 def test_dead_letters_of_both_topics_name_their_record() -> None:
