@@ -162,12 +162,9 @@ def _struct(model: type[BaseModel], *, skips_others: bool) -> type[msgspec.Struc
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for name, field in model.model_fields.items():
         kind = _kind(field.annotation, field.metadata, skips_others=skips_others, is_field=True)
-        if not field.is_required():
-            fields.append((name, NoneType if kind is None else kind, field.default))
-        elif kind is None:
+        if kind is None:
             raise TypeError(f"{model.__name__}.{name}: is of a kind that no struct has")
-        else:
-            fields.append((name, kind))
+        fields.append((name, kind) if field.is_required() else (name, kind, field.default))
     return msgspec.defstruct(
         model.__name__,
         fields,
@@ -186,7 +183,7 @@ def _struct(model: type[BaseModel], *, skips_others: bool) -> type[msgspec.Struc
 def _kind(
     annotation: Any, metadata: Sequence[Any], *, skips_others: bool, is_field: bool = False
 ) -> Any:
-    """Give a type of which the annotation takes each value; None where a struct has none."""
+    """Give a type of which the annotation takes each value, if only null; None where a struct has none."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = [*_flat(args[1:]), *metadata]

@@ -286,7 +286,7 @@ def test_a_model_whose_checks_are_not_known_is_refused() -> None:
             return told
 
     class Unknown(Message):
-        sizes: dict[str, int]
+        sizes: dict[str, int] = Field({})
 
     class Renamed(Message):
         size: int = Field(alias="length")
