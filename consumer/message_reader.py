@@ -11,6 +11,8 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, FailFast, Strict, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from consumer.domain.policies.kept import Bounded
+
 M = TypeVar("M", bound=BaseModel)
 
 _LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern")
@@ -49,11 +51,12 @@ class MessageReader(Generic[M]):
         self._decode = msgspec.json.Decoder(_struct(model, skips_others=skips_others)).decode
         self._set = msgspec.structs.force_setattr
         # the same few values come again and again: what is known of one is looked up
-        self._patterns: list[tuple[str, Callable[[str], object], set[str]]] = [
-            (name, re.compile(pattern).search, set()) for name, pattern in _patterns(model)
+        self._patterns: list[tuple[str, Callable[[str], object], Bounded[str, bool]]] = [
+            (name, re.compile(pattern).search, Bounded(_MOST_KNOWN))
+            for name, pattern in _patterns(model)
         ]
-        self._parsed: list[tuple[str, Callable[[Any], Any], dict[Any, Any]]] = [
-            (name, parse, {}) for name, parse in _parsed(model)
+        self._parsed: list[tuple[str, Callable[[Any], Any], Bounded[Any, Any]]] = [
+            (name, parse, Bounded(_MOST_KNOWN)) for name, parse in _parsed(model)
         ]
         self._checks = _checks(model)
 
@@ -65,23 +68,18 @@ class MessageReader(Generic[M]):
             found: Any = self._decode(value)
             for name, matches, good in self._patterns:
                 text = getattr(found, name)
-                if text is None or text in good:
+                if text is None or good.get(text):
                     continue
                 if matches(text) is None:
                     return None
-                if len(good) >= _MOST_KNOWN:
-                    good.clear()
-                good.add(text)
+                good.keep(text, True)  # noqa: FBT003 - what is kept
             for name, parse, known in self._parsed:
                 told = getattr(found, name)
                 if told is None:
                     continue
                 meant = known.get(told)
                 if meant is None:
-                    meant = parse(told)
-                    if len(known) >= _MOST_KNOWN:
-                        known.clear()
-                    known[told] = meant
+                    meant = known.keep(told, parse(told))
                 self._set(found, name, meant)
             for check in self._checks:
                 check(found)
