@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from sys import intern
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Generic, TypeVar, Union, cast, get_args, get_origin
 
@@ -51,7 +52,7 @@ class MessageReader(Generic[M]):
         self._decode = msgspec.json.Decoder(_struct(model, skips_others=skips_others)).decode
         self._set = msgspec.structs.force_setattr
         # the same few values come again and again: what is known of one is looked up
-        self._patterns: list[tuple[str, Callable[[str], object], Bounded[str, bool]]] = [
+        self._patterns: list[tuple[str, Callable[[str], object], Bounded[str, str]]] = [
             (name, re.compile(pattern).search, Bounded(_MOST_KNOWN))
             for name, pattern in _patterns(model)
         ]
@@ -68,18 +69,22 @@ class MessageReader(Generic[M]):
             found: Any = self._decode(value)
             for name, matches, good in self._patterns:
                 text = getattr(found, name)
-                if text is None or good.get(text):
+                if text is None:
                     continue
-                if matches(text) is None:
-                    return None
-                good.keep(text, True)  # noqa: FBT003 - what is kept
-            for name, parse, known in self._parsed:
+                known = good.get(text)
+                if known is None:
+                    if matches(text) is None:
+                        return None
+                    known = good.keep(text, intern(text))
+                # one object for all that say it: it is looked up again and again, and kept
+                self._set(found, name, known)
+            for name, parse, parsed in self._parsed:
                 told = getattr(found, name)
                 if told is None:
                     continue
-                meant = known.get(told)
+                meant = parsed.get(told)
                 if meant is None:
-                    meant = known.keep(told, parse(told))
+                    meant = parsed.keep(told, parse(told))
                 self._set(found, name, meant)
             for check in self._checks:
                 check(found)

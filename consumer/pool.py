@@ -14,7 +14,7 @@ from consumer.domain.arm_table import ArmTable
 from consumer.domain.context import ParentKey
 from consumer.domain.features import ALL_SUMS, CENTRE_SUMS
 from consumer.domain.pooled import Parents, Pool
-from consumer.domain.qtable import NO_ROW, ArmStats, Row
+from consumer.domain.qtable import NO_ROW, ArmNumbers, ArmStats, Row
 from consumer.errors import TransientError
 from consumer.ports import Record
 from consumer.stream.log_reader import LogReader
@@ -40,7 +40,7 @@ class _Told(Message):
     fingerprint: str
     partition: Annotated[int, Field(ge=0)]
     account: Account
-    parents: list[tuple[MarketRegime | None, StrategyName, ArmStats]]
+    parents: list[tuple[MarketRegime | None, StrategyName, ArmNumbers]]
 
 
 class PoolLog:
@@ -80,7 +80,8 @@ def _decoded(value: bytes | None, fingerprint: str) -> tuple[int, str, Parents] 
     if told.fingerprint != fingerprint:
         return None
     parents: dict[ParentKey, dict[str, ArmStats]] = {}
-    for regime, strategy, stats in told.parents:
+    for regime, strategy, numbers in told.parents:
+        stats = ArmStats(*numbers)
         if not _can_be_added(stats, ALL_SUMS if regime is None else CENTRE_SUMS):
             return None
         parents.setdefault(ParentKey(told.account, regime), {})[strategy] = stats
@@ -88,7 +89,7 @@ def _decoded(value: bytes | None, fingerprint: str) -> tuple[int, str, Parents] 
 
 
 def _can_be_added(stats: ArmStats, sums: int) -> bool:
-    *numbers, features, paper_features = stats
+    *numbers, features, paper_features = stats.numbers
     return (
         0 <= stats.count <= _MOST_REWARDS
         and 0 <= stats.paper_count <= _MOST_REWARDS
@@ -205,7 +206,7 @@ class Teller:
             "partition": self._partition,
             "account": account,
             "parents": [
-                (key.regime, strategy, stats[:])
+                (key.regime, strategy, stats.numbers)
                 for key in keys
                 for strategy, stats in table.parents.get(key, NO_ROW).items()
             ],

@@ -24,8 +24,19 @@ from consumer.domain.qtable import (
     with_paper,
 )
 
+Rows = tuple[Row, Row, Row]
+"""Of a context, then of both its parents, the widest first."""
+
 Arms = tuple[ArmStats, ArmStats, ArmStats]
-"""An arm, then the same in both parents of its context, the widest first."""
+"""The same of one strategy."""
+
+
+def _arms_in(rows: Rows, strategy: str) -> Arms:
+    return (
+        rows[0].get(strategy, NO_REWARDS),
+        rows[1].get(strategy, NO_REWARDS),
+        rows[2].get(strategy, NO_REWARDS),
+    )
 
 
 @dataclass(slots=True)
@@ -62,18 +73,18 @@ class ArmTable:
 
     def arms(self, context: ContextKey, strategy: str) -> Arms:
         """Give an arm, and the same in both parents."""
+        return _arms_in(self._rows(context), strategy)
+
+    def _rows(self, context: ContextKey) -> Rows:
         widest, regime = self.parent_rows(context)
-        return (
-            self.row(context).get(strategy, NO_REWARDS),
-            widest.get(strategy, NO_REWARDS),
-            regime.get(strategy, NO_REWARDS),
-        )
+        return self.row(context), widest, regime
 
     def learn(
         self, context: ContextKey, strategy: str, reward: float, features: Features = NO_FEATURES
     ) -> Arms:
         """Count a reward [in the table's unit] of a signal with such features; give the arms after it."""
-        arm, widest, regime = self.arms(context, strategy)
+        rows = self._rows(context)
+        arm, widest, regime = _arms_in(rows, strategy)
         alpha, decay = self._alpha, self._decay
         arms = (
             fold_reward(arm, reward, alpha, decay),
@@ -87,11 +98,11 @@ class ArmTable:
                 fold_centre(regime.feature_sums, features, decay),
             )
             arms = (
-                arms[0]._replace(feature_sums=sums[0]),
-                arms[1]._replace(feature_sums=sums[1]),
-                arms[2]._replace(feature_sums=sums[2]),
+                arms[0].with_sums(sums[0], arm.paper_feature_sums),
+                arms[1].with_sums(sums[1], widest.paper_feature_sums),
+                arms[2].with_sums(sums[2], regime.paper_feature_sums),
             )
-        self._put(context, strategy, arms)
+        self._put(context, strategy, rows, arms)
         return arms
 
     def revise(self, trade: FoldedTrade, reward: float) -> Arms:
@@ -99,7 +110,9 @@ class ArmTable:
         revised = partial(
             revise_reward, old=trade.reward, new=reward, alpha=self._alpha, decay=self._decay
         )
-        arm, widest, regime = self.arms(trade.context, trade.strategy)
+        context, strategy = trade.context, trade.strategy
+        rows = self._rows(context)
+        arm, widest, regime = _arms_in(rows, strategy)
         of_all, of_regime = trade.ordinal_of_all, trade.ordinal_of_regime
         sums = revise_features(
             widest.feature_sums,
@@ -109,10 +122,10 @@ class ArmTable:
         )
         arms = (
             revised(arm, ordinal=trade.ordinal),
-            revised(widest, ordinal=of_all)._replace(feature_sums=sums),
+            revised(widest, ordinal=of_all).with_sums(sums, widest.paper_feature_sums),
             revised(regime, ordinal=of_regime),
         )
-        self._put(trade.context, trade.strategy, arms)
+        self._put(context, strategy, rows, arms)
         return arms
 
     def learn_on_paper(
@@ -133,12 +146,11 @@ class ArmTable:
             return {
                 **new,
                 **{
-                    name: new[name]._replace(
-                        paper_feature_sums=fold_features(
-                            new[name].paper_feature_sums, features, reward, decay
-                        )
+                    name: new[name].with_sums(
+                        new[name].feature_sums,
+                        fold_features(new[name].paper_feature_sums, features, reward, decay)
                         if is_widest
-                        else fold_centre(new[name].paper_feature_sums, features, decay)
+                        else fold_centre(new[name].paper_feature_sums, features, decay),
                     )
                     for name, reward in rewards.items()
                 },
@@ -153,14 +165,13 @@ class ArmTable:
             )
             self.changes.parents.update((parent, name) for name in rewards)
 
-    def _put(self, context: ContextKey, strategy: str, arms: Arms) -> None:
-        arm, of_all, of_regime = arms
+    def _put(self, context: ContextKey, strategy: str, rows: Rows, arms: Arms) -> None:
         widest, regime = parents_of(context)
         parents, changed = self.parents, self.changes
         # a new row each time: what a policy worked out from a row holds as long as the row does
-        self.rows[context] = {**self.rows.get(context, NO_ROW), strategy: arm}
-        parents[widest] = {**parents.get(widest, NO_ROW), strategy: of_all}
-        parents[regime] = {**parents.get(regime, NO_ROW), strategy: of_regime}
+        self.rows[context] = {**rows[0], strategy: arms[0]}
+        parents[widest] = {**rows[1], strategy: arms[1]}
+        parents[regime] = {**rows[2], strategy: arms[2]}
         changed.arms.add((context, strategy))
         changed.parents.update(((widest, strategy), (regime, strategy)))
         self.learned.add(context.account)

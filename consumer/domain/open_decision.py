@@ -1,6 +1,7 @@
 """What a reward must know of the decision it belongs to."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -18,24 +19,24 @@ from schemas import MarketRegime, Side
 class OpenDecision:
     """A remembered decision; never changed once made."""
 
-    decision_id: str
-    account: str
-    symbol: str
-    side: Side
-    regime: MarketRegime
-    variant: str | None
-    strategy: str
-    atr: float
+    decision_id: Final[str]
+    account: Final[str]
+    symbol: Final[str]
+    side: Final[Side]
+    regime: Final[MarketRegime]
+    variant: Final[str | None]
+    strategy: Final[str]
+    atr: Final[float]
     """ATR of the signal [quote]."""
-    atr_mult_sl: float
+    atr_mult_sl: Final[float]
     """Distance of the stop [ATR]."""
-    timestamp_ms: int
+    timestamp_ms: Final[int]
     """Timestamp of its Kafka record [ms]."""
-    features: Features
+    features: Final[Features]
     """Of its signal, where they are kept."""
-    number: int
+    number: Final[int]
     """Counts what a partition remembers: the order of open decisions, and of ids for repeats."""
-    closed_number: int
+    closed_number: Final[int]
     """The same at its first trade: the order of closed decisions; 0 while it is open."""
 
     def __init__(
@@ -104,30 +105,30 @@ class OpenDecision:
 class FoldedTrade:
     """What a later revision must know of a trade whose reward was counted; never changed once made."""
 
-    account: str
-    trade_id: str
-    symbol: str
-    regime: MarketRegime
-    variant: str | None
-    strategy: str
-    reward: float
+    account: Final[str]
+    trade_id: Final[str]
+    symbol: Final[str]
+    regime: Final[MarketRegime]
+    variant: Final[str | None]
+    strategy: Final[str]
+    reward: Final[float]
     """As it was folded, in the table's unit [R]."""
-    ordinal: int
+    ordinal: Final[int]
     """Which of its arm's rewards it was, 1 being the first; 0 when it was excluded."""
-    revision: int
-    atr: float | None
+    revision: Final[int]
+    atr: Final[float | None]
     """ATR of its decision [quote]; where that was not known, its own."""
-    atr_mult_sl: float
+    atr_mult_sl: Final[float]
     """Distance of the strategy's stop [ATR]."""
-    sequence: int
+    sequence: Final[int]
     """When it was counted: what orders it among its like."""
-    ordinal_of_all: int
+    ordinal_of_all: Final[int]
     """The same as `ordinal` in the widest of its context's parents."""
-    ordinal_of_regime: int
+    ordinal_of_regime: Final[int]
     """The same in the other one."""
-    paper: float | None
+    paper: Final[float | None]
     """What its strategy earned on its path [as `reward`]; None without a path."""
-    features: Features
+    features: Final[Features]
     """Of its decision."""
 
     def __init__(

@@ -38,12 +38,23 @@ class _Sums(NamedTuple):
         one, two = self.stats, other.stats
         count = one.count + two.count
         averages = one.count * one.ema_reward + two.count * two.ema_reward
-        added = ArmStats(*map(add, one[:-2], two[:-2]))
         return _Sums(
-            added._replace(
-                ema_reward=averages / count if count else 0.0,
-                feature_sums=_added(one.feature_sums, two.feature_sums),
-                paper_feature_sums=_added(one.paper_feature_sums, two.paper_feature_sums),
+            ArmStats(
+                count,
+                averages / count if count else 0.0,
+                one.win_count + two.win_count,
+                one.loss_count + two.loss_count,
+                one.total_r + two.total_r,
+                one.sum_squares + two.sum_squares,
+                one.loss_squares + two.loss_squares,
+                one.recent_r + two.recent_r,
+                one.paper_count + two.paper_count,
+                one.paper_r + two.paper_r,
+                one.paper_squares + two.paper_squares,
+                one.paper_loss_squares + two.paper_loss_squares,
+                one.recent_paper_r + two.recent_paper_r,
+                _added(one.feature_sums, two.feature_sums),
+                _added(one.paper_feature_sums, two.paper_feature_sums),
             ),
             self.weight + other.weight,
             self.paper_weight + other.paper_weight,
@@ -58,11 +69,22 @@ class _Sums(NamedTuple):
         stats = self.stats
         share = _share(stats.count, self.weight, decay)
         paper_share = _share(stats.paper_count, self.paper_weight, decay)
-        return stats._replace(
-            recent_r=share * stats.recent_r,
-            recent_paper_r=paper_share * stats.recent_paper_r,
-            feature_sums=tuple([share * value for value in stats.feature_sums]),
-            paper_feature_sums=tuple([paper_share * value for value in stats.paper_feature_sums]),
+        return ArmStats(
+            stats.count,
+            stats.ema_reward,
+            stats.win_count,
+            stats.loss_count,
+            stats.total_r,
+            stats.sum_squares,
+            stats.loss_squares,
+            share * stats.recent_r,
+            stats.paper_count,
+            stats.paper_r,
+            stats.paper_squares,
+            stats.paper_loss_squares,
+            paper_share * stats.recent_paper_r,
+            tuple([share * value for value in stats.feature_sums]),
+            tuple([paper_share * value for value in stats.paper_feature_sums]),
         )
 
 

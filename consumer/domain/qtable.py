@@ -2,48 +2,118 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from consumer.domain.features import FeatureSums
-from consumer.domain.quick import quick
+
+ArmNumbers = tuple[
+    int, float, int, int, float, float, float, float,
+    int, float, float, float, float,
+    FeatureSums, FeatureSums,
+]  # fmt: skip
+"""The fields of an arm in their order."""
 
 
-class ArmStats(NamedTuple):
+# no tuple: like remembered decisions (open_decision.py), many are kept, and most of their fields are numbers
+@mypyc_attr(acyclic=True)
+@dataclass(init=False, slots=True)
+class ArmStats:
     """Reward statistics of one strategy in one context; never changed once made."""
 
-    # a tuple, whose own `count` nobody needs: made four times as quickly as a frozen dataclass
-    count: int = 0  # type: ignore[assignment]
+    count: Final[int]
     """Rewards folded in."""
-    ema_reward: float = 0.0
+    ema_reward: Final[float]
     """Exponential moving average of the rewards: the Q-value [R]."""
-    win_count: int = 0
+    win_count: Final[int]
     """Rewards above 0."""
-    loss_count: int = 0
+    loss_count: Final[int]
     """Rewards below 0."""
-    total_r: float = 0.0
+    total_r: Final[float]
     """Sum of the rewards [R]."""
-    sum_squares: float = 0.0
+    sum_squares: Final[float]
     """Sum of the squared rewards [R^2]."""
-    loss_squares: float = 0.0
+    loss_squares: Final[float]
     """The same of those below 0 [R^2]."""
-    recent_r: float = 0.0
+    recent_r: Final[float]
     """Sum of the rewards [R], each weighed by `decay` for every later one of the arm."""
-    paper_count: int = 0
+    paper_count: Final[int]
     """Outcomes on paper: what the arm would have earned on a signal, whoever was chosen."""
-    paper_r: float = 0.0
+    paper_r: Final[float]
     """As `total_r`, on paper [R]."""
-    paper_squares: float = 0.0
+    paper_squares: Final[float]
     """As `sum_squares`, on paper [R^2]."""
-    paper_loss_squares: float = 0.0
+    paper_loss_squares: Final[float]
     """As `loss_squares`, on paper [R^2]."""
-    recent_paper_r: float = 0.0
+    recent_paper_r: Final[float]
     """As `recent_r`, on paper [R]."""
-    feature_sums: FeatureSums = ()
+    feature_sums: Final[FeatureSums]
     """What rewards had to do with their signals, where features are kept: of an account's arm all of it, of its
     regimes and contexts the mean features alone."""
-    paper_feature_sums: FeatureSums = ()
+    paper_feature_sums: Final[FeatureSums]
     """The same on paper."""
+
+    def __init__(
+        self,
+        count: int = 0,
+        ema_reward: float = 0.0,
+        win_count: int = 0,
+        loss_count: int = 0,
+        total_r: float = 0.0,
+        sum_squares: float = 0.0,
+        loss_squares: float = 0.0,
+        recent_r: float = 0.0,
+        paper_count: int = 0,
+        paper_r: float = 0.0,
+        paper_squares: float = 0.0,
+        paper_loss_squares: float = 0.0,
+        recent_paper_r: float = 0.0,
+        feature_sums: FeatureSums = (),
+        paper_feature_sums: FeatureSums = (),
+    ) -> None:
+        self.count = count
+        self.ema_reward = ema_reward
+        self.win_count = win_count
+        self.loss_count = loss_count
+        self.total_r = total_r
+        self.sum_squares = sum_squares
+        self.loss_squares = loss_squares
+        self.recent_r = recent_r
+        self.paper_count = paper_count
+        self.paper_r = paper_r
+        self.paper_squares = paper_squares
+        self.paper_loss_squares = paper_loss_squares
+        self.recent_paper_r = recent_paper_r
+        self.feature_sums = feature_sums
+        self.paper_feature_sums = paper_feature_sums
+
+    @property
+    def numbers(self) -> ArmNumbers:
+        """All of it, as it is written down."""
+        return (
+            self.count,
+            self.ema_reward,
+            self.win_count,
+            self.loss_count,
+            self.total_r,
+            self.sum_squares,
+            self.loss_squares,
+            self.recent_r,
+            self.paper_count,
+            self.paper_r,
+            self.paper_squares,
+            self.paper_loss_squares,
+            self.recent_paper_r,
+            self.feature_sums,
+            self.paper_feature_sums,
+        )
+
+    def with_sums(self, earned: FeatureSums, on_paper: FeatureSums) -> "ArmStats":
+        """Give the same arm with other sums of features."""
+        return ArmStats(*self.numbers[:13], earned, on_paper)
 
     @property
     def avg_reward(self) -> float:
@@ -106,30 +176,23 @@ def fold_reward(stats: ArmStats, reward: float, alpha: float, decay: float = 1.0
     Source: contract, section 4 (update rule): the first reward is the average, then
         ema = (1 - alpha) ema + alpha reward.
     """
-    (
-        count, ema, wins, losses, total, squares, loss_squares, recent,
-        paper_count, paper, paper_squares, paper_loss_squares, recent_paper,
-        feature_sums, paper_feature_sums,
-    ) = stats  # fmt: skip
-    return quick(
-        ArmStats,
-        (
-            count + 1,
-            reward if count == 0 else (1.0 - alpha) * ema + alpha * reward,
-            wins + (reward > 0.0),
-            losses + (reward < 0.0),
-            total + reward,
-            squares + reward * reward,
-            loss_squares + loss_square(reward),
-            decay * recent + reward,
-            paper_count,
-            paper,
-            paper_squares,
-            paper_loss_squares,
-            recent_paper,
-            feature_sums,
-            paper_feature_sums,
-        ),
+    count = stats.count
+    return ArmStats(
+        count + 1,
+        reward if count == 0 else (1.0 - alpha) * stats.ema_reward + alpha * reward,
+        stats.win_count + (reward > 0.0),
+        stats.loss_count + (reward < 0.0),
+        stats.total_r + reward,
+        stats.sum_squares + reward * reward,
+        stats.loss_squares + loss_square(reward),
+        decay * stats.recent_r + reward,
+        stats.paper_count,
+        stats.paper_r,
+        stats.paper_squares,
+        stats.paper_loss_squares,
+        stats.recent_paper_r,
+        stats.feature_sums,
+        stats.paper_feature_sums,
     )
 
 
@@ -141,12 +204,22 @@ def fold_paper_reward(stats: ArmStats, reward: float, decay: float) -> ArmStats:
         reward: What the arm would have earned [R], finite.
         decay: As in `fold_reward` [1].
     """
-    return stats._replace(
-        paper_count=stats.paper_count + 1,
-        paper_r=stats.paper_r + reward,
-        paper_squares=stats.paper_squares + reward * reward,
-        paper_loss_squares=stats.paper_loss_squares + loss_square(reward),
-        recent_paper_r=decay * stats.recent_paper_r + reward,
+    return ArmStats(
+        stats.count,
+        stats.ema_reward,
+        stats.win_count,
+        stats.loss_count,
+        stats.total_r,
+        stats.sum_squares,
+        stats.loss_squares,
+        stats.recent_r,
+        stats.paper_count + 1,
+        stats.paper_r + reward,
+        stats.paper_squares + reward * reward,
+        stats.paper_loss_squares + loss_square(reward),
+        decay * stats.recent_paper_r + reward,
+        stats.feature_sums,
+        stats.paper_feature_sums,
     )
 
 

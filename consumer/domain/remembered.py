@@ -39,7 +39,8 @@ class Remembered:
         self.closed: Window[OpenDecision] = Window()
         self.ids: dict[str, Window[int]] = {}
         """By account: id and number of each decision that makes a signal a repeat."""
-        self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] = {}
+        self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] | None = None
+        """Oldest first; kept from the first trade on that names no decision: most name theirs."""
         self.changes = RememberedChanges()
 
     def knows(self, account: str, decision_id: str) -> bool:
@@ -98,12 +99,7 @@ class Remembered:
             BadMessageError: It names a decision of the other side.
         """
         named, symbol, side = trade.decision_id, trade.symbol, trade.side
-        if named is None:
-            listed = self._open_by_symbol.get((account, symbol, side), {})
-            newest = next(reversed(listed), None)
-            decision = None if newest is None else self.open[newest]
-        else:
-            decision = self.find(named)
+        decision = self._newest_open(account, symbol, side) if named is None else self.find(named)
         if (
             decision is None
             or timestamp_ms - decision.timestamp_ms > self._settings.decision_ttl_ms
@@ -118,10 +114,17 @@ class Remembered:
             )
         return decision
 
+    def _newest_open(self, account: str, symbol: str, side: Side) -> OpenDecision | None:
+        if self._open_by_symbol is None:
+            self._open_by_symbol = {}
+            for decision in self.open.values():
+                self._list(decision)
+        newest = next(reversed(self._open_by_symbol.get((account, symbol, side), {})), None)
+        return None if newest is None else self.open[newest]
+
     def _open(self, decision: OpenDecision) -> None:
         self.open[decision.decision_id] = decision
-        key = (decision.account, decision.symbol, decision.side)
-        self._open_by_symbol.setdefault(key, {})[decision.decision_id] = None
+        self._list(decision)
         self.changes.decisions.add(decision.decision_id)
 
     def _forget(self, decision: OpenDecision) -> None:
@@ -133,7 +136,14 @@ class Remembered:
         if self.knows(decision.account, decision.decision_id):
             self.changes.ids.add((decision.account, decision.decision_id))
 
+    def _list(self, decision: OpenDecision) -> None:
+        if self._open_by_symbol is not None:
+            key = (decision.account, decision.symbol, decision.side)
+            self._open_by_symbol.setdefault(key, {})[decision.decision_id] = None
+
     def _unlist(self, decision: OpenDecision) -> None:
+        if self._open_by_symbol is None:
+            return
         key = (decision.account, decision.symbol, decision.side)
         listed = self._open_by_symbol[key]
         del listed[decision.decision_id]
@@ -157,11 +167,6 @@ class Remembered:
             for key, number in ids.by_key.items()
             if self.lone_number(account, key) is not None
         ]
-
-    @property
-    def active(self) -> Iterable[OpenDecision]:
-        """The newest open decision of each account, symbol and side."""
-        return (self.open[next(reversed(ids))] for ids in self._open_by_symbol.values())
 
     def take_changes(self) -> RememberedChanges:
         """Give what was touched since the last call, and start anew."""
@@ -201,7 +206,8 @@ class Remembered:
 
     def clear(self) -> None:
         """Forget everything."""
-        for kept in (self.open, self.ids, self._open_by_symbol):
-            kept.clear()
+        self.open.clear()
+        self.ids.clear()
+        self._open_by_symbol = None
         self.closed.clear()
         self.changes = RememberedChanges()

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from consumer.store.files import write_in_one_step
 from schemas import MarketRegime
 from schemas.fields import Account, StrategyName, Symbol
 
-_TOLD = tuple(name for name in ArmStats._fields if "feature_sums" not in name)
+_TOLD = tuple(one.name for one in fields(ArmStats) if "feature_sums" not in one.name)
 """Statistics of an arm in the file; no policy in process looks at features."""
 
 _Count = Annotated[int, Field(ge=0)]

@@ -38,7 +38,7 @@ _PAPER_FIELDS = (
 )
 """Only where there are outcomes on paper: most tables have none."""
 
-_NUMBERS: Final = len(ArmStats._fields) - 2
+_NUMBERS: Final = 13
 """Of an arm without features."""
 
 _NO_SUMS: Final[FeatureSums] = ()
@@ -73,27 +73,27 @@ def _field_names(strategy: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def arm_fields(strategy: str, stats: ArmStats) -> list[str]:
     """Give the fields of one arm in its row's hash: name, value, ..."""
     names, paper_names = _field_names(strategy)
-    count, ema, wins, losses, total, squares, loss_squares, recent = stats[:8]
+    total, squares = stats.total_r, stats.sum_squares
     total_text, squares_text = number(total), number(squares)
     fields = [
         names[0],
-        str(count),
+        str(stats.count),
         names[1],
-        _like(ema, total, total_text),
+        _like(stats.ema_reward, total, total_text),
         names[2],
         _like(stats.avg_reward, total, total_text),
         names[3],
-        str(wins),
+        str(stats.win_count),
         names[4],
-        str(losses),
+        str(stats.loss_count),
         names[5],
         total_text,
         names[6],
         squares_text,
         names[7],
-        _like(loss_squares, squares, squares_text),
+        _like(stats.loss_squares, squares, squares_text),
         names[8],
-        _like(recent, total, total_text),
+        _like(stats.recent_r, total, total_text),
     ]
     if stats.paper_count:
         for name, key in zip(_PAPER_FIELDS, paper_names, strict=True):
@@ -133,9 +133,25 @@ def decode_row(text: str) -> tuple[ContextKey, dict[str, ArmStats]]:
     return context, {strategy: _stats(numbers) for strategy, numbers in arms.items()}
 
 
-def _numbers(stats: ArmStats) -> tuple[Any, ...]:
-    has_features = stats.feature_sums or stats.paper_feature_sums
-    return stats[:] if has_features else stats[:-2]
+def _numbers(stats: ArmStats) -> list[Any]:
+    numbers: list[Any] = [
+        stats.count,
+        stats.ema_reward,
+        stats.win_count,
+        stats.loss_count,
+        stats.total_r,
+        stats.sum_squares,
+        stats.loss_squares,
+        stats.recent_r,
+        stats.paper_count,
+        stats.paper_r,
+        stats.paper_squares,
+        stats.paper_loss_squares,
+        stats.recent_paper_r,
+    ]
+    if stats.feature_sums or stats.paper_feature_sums:
+        numbers += (stats.feature_sums, stats.paper_feature_sums)
+    return numbers
 
 
 def _stats(numbers: list[Any]) -> ArmStats:
@@ -146,9 +162,23 @@ def _stats(numbers: list[Any]) -> ArmStats:
     if len(numbers) != _NUMBERS:
         raise ValueError(f"an arm has {len(numbers)} numbers")
     fsum(numbers)  # raises where one is no number
-    numbers.append(earned)
-    numbers.append(on_paper)
-    return quick(ArmStats, numbers)
+    return ArmStats(
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        numbers[5],
+        numbers[6],
+        numbers[7],
+        numbers[8],
+        numbers[9],
+        numbers[10],
+        numbers[11],
+        numbers[12],
+        earned,
+        on_paper,
+    )
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:

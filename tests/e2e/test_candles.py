@@ -54,7 +54,7 @@ def on_paper(row: dict[str, ArmStats]) -> dict[str, ArmStats]:
     """What a row holds besides what was earned."""
     nothing = {"count": 0, "ema_reward": 0.0, "win_count": 0, "loss_count": 0, "total_r": 0.0}
     sums = {"sum_squares": 0.0, "loss_squares": 0.0, "recent_r": 0.0, "feature_sums": ()}
-    return {name: stats._replace(**nothing, **sums) for name, stats in row.items()}
+    return {name: replace(stats, **nothing, **sums) for name, stats in row.items()}
 
 
 def out(record: Any) -> Out:

@@ -39,7 +39,7 @@ def played(name: SharedPolicy, seed: int, count: int = 1000) -> float:
         reward = expected + DEVIATION * rng.gauss(0.0, 1.0)
         stats = row.get(arm, NO_REWARDS)
         sums = fold_features(stats.feature_sums, features, reward, 1.0)
-        row = {**row, arm: fold_reward(stats, reward, 0.2)._replace(feature_sums=sums)}
+        row = {**row, arm: fold_reward(stats, reward, 0.2).with_sums(sums, ())}
         earned.append(expected)
     return 2.0 * sum(earned[count // 2 :]) / count
 

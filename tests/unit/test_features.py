@@ -280,7 +280,7 @@ def told(seen: list[tuple[Features, float]]) -> dict[str, ArmStats]:
     for features, reward in seen:
         sums = fold_features(sums, features, reward, 1.0)
         stats = fold_reward(stats, reward, 0.2)
-    return dict.fromkeys(ARMS, stats._replace(feature_sums=sums))
+    return dict.fromkeys(ARMS, stats.with_sums(sums, ()))
 
 
 def asked(row: dict[str, ArmStats], features: Features) -> Situation:
@@ -334,7 +334,7 @@ def of_two_regimes(truth: float) -> dict[str, Row]:
                 for row in (regime, "all"):
                     stats = rows[row].get(arm, NO_REWARDS)
                     sums = fold_features(stats.feature_sums, features, reward, 1.0)
-                    rows[row][arm] = fold_reward(stats, reward, 0.2)._replace(feature_sums=sums)
+                    rows[row][arm] = fold_reward(stats, reward, 0.2).with_sums(sums, ())
     return rows
 
 

@@ -802,18 +802,35 @@ def test_a_closed_decision_is_still_known() -> None:
     close(state, "t1", decision_id="d1")
 
     assert state.decisions.knows("default", "d1")
-    assert list(state.decisions.active) == []
+    assert not state.decisions.open
 
 
-def test_active_decisions_are_the_newest_open_ones() -> None:
-    state = a_state()
-    open_up(state, "d1", "d2")
-    open_up(state, "d3", side=Side.SHORT)
-    open_up(state, "d4", account="paper")
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans(), st.booleans())), st.data())
+def test_the_newest_open_decision_is_found_whenever_it_is_first_asked_for(
+    told: list[tuple[str, bool, bool]], data: st.DataObject
+) -> None:
+    """A trade that names no decision is the newest one's of its symbol and side; until one comes nobody looks."""
+    asked_at = data.draw(st.integers(0, len(told)))
+    states = a_state(), a_state()
+    for number, (name, is_short, closes) in enumerate(told):
+        if number == asked_at:
+            newest_open(states[0], Side.LONG)
+        for state in states:
+            if closes and name in state.decisions.open:
+                close(state, f"t{number}", decision_id=name, side=state.decisions.open[name].side)
+            else:
+                open_up(state, name, side=Side.SHORT if is_short else Side.LONG)
 
-    close(state, "t1", decision_id="d2")
+    for side in Side:
+        expected = [n for n, one in states[0].decisions.open.items() if one.side is side]
+        for state in states:
+            assert newest_open(state, side) == (expected[-1] if expected else None)
 
-    assert {one.decision_id for one in state.decisions.active} == {"d1", "d3", "d4"}
+
+def newest_open(state: PartitionState, side: Side) -> str | None:
+    trade = TradeClosed.model_validate(make_trade(decision_id=OMIT, side=side))
+    found = state.decisions.decision_of(trade, "default", 0)
+    return None if found is None else found.decision_id
 
 
 def test_reward_unit_risk_divides_by_the_strategys_stop() -> None:
@@ -982,7 +999,7 @@ def test_a_state_that_is_cleared_holds_nothing() -> None:
     stored = state.stored()
     assert not any((stored.rows, stored.parents, stored.open, stored.closed, stored.trades))
     assert not stored.decision_ids
-    assert not list(state.decisions.active)
+    assert not state.decisions.open
     assert not state.pending
 
 

@@ -273,7 +273,7 @@ def test_what_no_worker_of_this_fold_wrote_says_nothing(value: bytes | None) -> 
 @pytest.mark.parametrize(
     "stats",
     [
-        ArmStats(1)._replace(feature_sums=(1.0, 2.0)),
+        ArmStats(1, feature_sums=(1.0, 2.0)),
         ArmStats(-1),
         ArmStats(1, paper_count=-1),
         ArmStats(1 << 60),
@@ -282,13 +282,13 @@ def test_what_no_worker_of_this_fold_wrote_says_nothing(value: bytes | None) -> 
 def test_what_cannot_be_added_is_not(stats: ArmStats) -> None:
     log = PoolLog(FINGERPRINT)
 
-    log.take([FakeRecord(value=told_record(parents=[[None, ARMS[0], stats[:]]]), offset=0)])
+    log.take([FakeRecord(value=told_record(parents=[[None, ARMS[0], stats.numbers]]), offset=0)])
 
     assert log.pool == Pool(1, {})
 
 
 def test_numbers_beyond_all_limits_are_not_added() -> None:
-    value = told_record(parents=[[None, ARMS[0], ArmStats(1, 0.5)[:]]])
+    value = told_record(parents=[[None, ARMS[0], ArmStats(1, 0.5).numbers]])
     log = PoolLog(FINGERPRINT)
 
     log.take([FakeRecord(value=value.replace(b"0.5", b"1e999"), offset=0)])
@@ -302,9 +302,7 @@ def test_the_largest_record_fits() -> None:
     stats = ArmStats(*[10**9] * 13, (value,) * ALL_SUMS, (value,) * ALL_SUMS)
     names = [f"{number:032d}" for number in range(64)]
     table.parents[ParentKey("a" * 32, None)] = dict.fromkeys(names, stats)
-    few = stats._replace(
-        feature_sums=(value,) * CENTRE_SUMS, paper_feature_sums=(value,) * CENTRE_SUMS
-    )
+    few = stats.with_sums((value,) * CENTRE_SUMS, (value,) * CENTRE_SUMS)
     for regime in MarketRegime:
         table.parents[ParentKey("a" * 32, regime)] = dict.fromkeys(names, few)
     table.learned.add("a" * 32)

@@ -1,11 +1,14 @@
 """Statistics of an arm: counts, sums and the moving average, and what a correction does to them."""
 
+from dataclasses import fields
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.qtable import (
     NO_REWARDS,
     ArmStats,
@@ -13,6 +16,8 @@ from consumer.domain.qtable import (
     revise_reward,
     rewards_of,
 )
+from consumer.process import is_compiled
+from schemas import MarketRegime, Side
 from tests.support.examples import examples
 
 rewards = st.floats(-1000.0, 1000.0) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 3.5])
@@ -158,8 +163,21 @@ def test_statistics_never_change() -> None:
     revise_reward(before, old=1.0, new=5.0, ordinal=1, alpha=0.2)
 
     assert before == ArmStats(1, 1.0, 1, 0, 1.0, 1.0, 0.0, 1.0)
-    with pytest.raises(AttributeError):
-        before.count = 2  # type: ignore[misc]
+
+
+@pytest.mark.skipif(not is_compiled(), reason="the sources leave it to the type checker")
+@pytest.mark.parametrize(
+    "kept",
+    [
+        ArmStats(),
+        OpenDecision("d", "a", "X", Side.LONG, MarketRegime.UNKNOWN, None, "scalp", 1.0, 1.0, 0),
+        FoldedTrade("a", "t", "X", MarketRegime.UNKNOWN, None, "scalp", 1.0, 1, 0, None, 1.0),
+    ],
+)
+def test_what_is_kept_cannot_be_changed(kept: Any) -> None:
+    for field in fields(kept):
+        with pytest.raises(AttributeError):
+            setattr(kept, field.name, getattr(kept, field.name))
 
 
 def test_rewards_of_a_context_are_those_of_all_its_arms() -> None:

@@ -54,7 +54,7 @@ def _everything(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, ...]]:
     trade = TradeClosed.model_validate(make_trade(decision_id=decision.decision_id))
     result = learn(state, trade, offset=0, timestamp_ms=START_MS)
     assert isinstance(result, tuple)
-    yield from (result, result.stats, state.position)
+    yield from (result, state.position)
     again = Signal.model_validate(make_signal(signal_id="again"))
     assert settings.decider.decide(again, state, now_ms=START_MS, degraded=False) is not None
     yield from (one for one in made if hasattr(one, "_fields"))

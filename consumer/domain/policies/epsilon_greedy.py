@@ -8,10 +8,13 @@ from functools import partial
 from consumer.domain.draws import Draws
 from consumer.domain.policies.base import Choice, Situation
 from consumer.domain.policies.cold_start import cold_start
-from consumer.domain.policies.kept import Kept
+from consumer.domain.policies.kept import Bounded, Kept
 from consumer.domain.qtable import NO_REWARDS, rewards_of
 from consumer.domain.quick import quick
-from schemas import Mode, StrategyID
+from schemas import MarketRegime, Mode, StrategyID
+
+_COLD_STARTS = 10_000
+"""That are kept: some for each regime, and for each set of candidates."""
 
 
 def arm_confidence(count: int) -> float:
@@ -56,6 +59,10 @@ class EpsilonGreedy:
     _kept: Kept[tuple[Choice, float]] = field(
         default_factory=partial(Kept, leans_on_parents=False), init=False, repr=False, compare=False
     )
+    _cold: Bounded[tuple[MarketRegime, tuple[str, ...], str, int, int], tuple[Choice, float]] = (
+        field(default_factory=partial(Bounded, _COLD_STARTS), init=False, repr=False, compare=False)
+    )
+    """By all that tells them apart: of many symbols most contexts have few rewards, and hardly ever the same row twice."""
 
     def __post_init__(self) -> None:
         floor = self.base_epsilon if self.epsilon_min is None else self.epsilon_min
@@ -85,7 +92,11 @@ class EpsilonGreedy:
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates; the only randomness is `draws`."""
         cold_arm = cold_start(situation, self.default_strategy)
-        greedy, epsilon = self._kept.get(situation, cold_arm, self._unexplored)
+        rewards = rewards_of(situation.row)
+        if rewards < self.min_samples:
+            greedy, epsilon = self._cold_start(situation, rewards, cold_arm)
+        else:
+            greedy, epsilon = self._kept.get(situation, cold_arm, self._warm)
         if draws.random() >= epsilon:
             return greedy
         candidates = situation.candidates
@@ -98,21 +109,38 @@ class EpsilonGreedy:
             f"Exploration: epsilon={epsilon:.2f}, one of {len(candidates)} candidates",
         )
 
-    def _unexplored(self, situation: Situation, cold_arm: str) -> tuple[Choice, float]:
-        """Give the choice where nothing is explored, and how often something is [1]."""
-        row, candidates = situation.row, situation.candidates
-        rewards = rewards_of(row)
-        arm, mode, reasoning = self._greedy(situation, rewards, cold_arm)
-        epsilon = self.epsilon(rewards)
-        confidence = arm_confidence(row.get(arm, NO_REWARDS).count)
-        propensities = spread(candidates, arm, epsilon)
-        return quick(Choice, (arm, propensities, mode, confidence, reasoning)), epsilon
+    # Where nothing is explored, and how often something is [1]
 
-    def _greedy(self, situation: Situation, rewards: int, cold_arm: str) -> tuple[str, Mode, str]:
+    def _cold_start(
+        self, situation: Situation, rewards: int, cold_arm: str
+    ) -> tuple[Choice, float]:
+        regime, candidates = situation.regime, situation.candidates
+        count = situation.row.get(cold_arm, NO_REWARDS).count
+        key = (regime, candidates, cold_arm, rewards, count)
+        found = self._cold.get(key)
+        if found is None:
+            reason = f"Cold start: {rewards} of {self.min_samples} rewards in {regime}"
+            greedy = cold_arm, Mode.HEURISTIC, reason
+            found = self._cold.keep(key, self._unexplored(candidates, greedy, rewards, count))
+        return found
+
+    def _warm(self, situation: Situation, cold_arm: str) -> tuple[Choice, float]:
+        row = situation.row
+        greedy = self._greedy(situation, cold_arm)
+        count = row.get(greedy[0], NO_REWARDS).count
+        return self._unexplored(situation.candidates, greedy, rewards_of(row), count)
+
+    def _unexplored(
+        self, candidates: tuple[str, ...], greedy: tuple[str, Mode, str], rewards: int, count: int
+    ) -> tuple[Choice, float]:
+        arm, mode, reasoning = greedy
+        epsilon = self.epsilon(rewards)
+        propensities = spread(candidates, arm, epsilon)
+        choice = (arm, propensities, mode, arm_confidence(count), reasoning)
+        return quick(Choice, choice), epsilon
+
+    def _greedy(self, situation: Situation, cold_arm: str) -> tuple[str, Mode, str]:
         row, candidates = situation.row, situation.candidates
-        if rewards < self.min_samples:
-            reason = f"Cold start: {rewards} of {self.min_samples} rewards in {situation.regime}"
-            return cold_arm, Mode.HEURISTIC, reason
         best, best_stats = candidates[0], row.get(candidates[0], NO_REWARDS)
         for candidate in candidates[1:]:  # strictly better: ties go to the earlier one
             stats = row.get(candidate, NO_REWARDS)
