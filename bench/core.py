@@ -12,7 +12,6 @@ from statistics import median
 from typing import NamedTuple
 
 import orjson
-from aiokafka.structs import ConsumerRecord
 
 from bench.traffic import make_backlog, symbol
 from consumer import process
@@ -22,6 +21,7 @@ from consumer.errors import BadMessageError
 from consumer.learn import follow, learn
 from consumer.pipeline import Pipeline, decoded_candle, decoded_signal, decoded_trade
 from consumer.settings import Settings
+from consumer.stream.read_record import ReadRecord
 from schemas import Candle, Signal, TradeClosed
 
 _ROUNDS = 9
@@ -54,20 +54,18 @@ class Cost(NamedTuple):
         return f"{text}  wanted: below {self.limit:g}: {'yes' if middle < self.limit else 'NO'}"
 
 
-def _record(topic: str, offset: int, key: bytes, value: bytes) -> ConsumerRecord:
-    return ConsumerRecord(
-        topic, 0, offset, _START_MS, 0, key, value, None, len(key), len(value), ()
-    )
+def _record(topic: str, offset: int, key: bytes, value: bytes) -> ReadRecord:
+    return ReadRecord(topic, 0, offset, _START_MS, key, value, ())
 
 
-def _signals_and_trades() -> tuple[list[ConsumerRecord], list[ConsumerRecord]]:
+def _signals_and_trades() -> tuple[list[ReadRecord], list[ReadRecord]]:
     backlog = make_backlog(_SIGNALS, ts=_TS, symbols=_SYMBOLS)
     signals = [_record("signals", n, s.key, s.value) for n, s in enumerate(backlog.signals)]
     trades = [_record("trade-closed", n, *one) for n, one in enumerate(backlog.trades)]
     return signals, trades
 
 
-def _decoded(records: Sequence[ConsumerRecord]) -> list[Signal]:
+def _decoded(records: Sequence[ReadRecord]) -> list[Signal]:
     return [one for one in map(decoded_signal, records) if not isinstance(one, BadMessageError)]
 
 
@@ -82,7 +80,7 @@ def _each_us(run: Callable[[int, int], None]) -> float:
 def _decision_us(
     settings: Settings,
     messages: Sequence[Signal],
-    records: Sequence[ConsumerRecord],
+    records: Sequence[ReadRecord],
     *,
     is_news: bool,
 ) -> float:
@@ -109,7 +107,7 @@ def _decision_us(
     return 1e6 * took_s / (_SIGNALS // 2 - _BATCH)
 
 
-def _step_us(settings: Settings, records: Sequence[ConsumerRecord]) -> float:
+def _step_us(settings: Settings, records: Sequence[ReadRecord]) -> float:
     state, pipeline = PartitionState(settings.fold), Pipeline(settings.decider)
 
     def run(start: int, end: int) -> None:
@@ -120,7 +118,7 @@ def _step_us(settings: Settings, records: Sequence[ConsumerRecord]) -> float:
     return _each_us(run)
 
 
-def _trade_us(settings: Settings, records: Sequence[ConsumerRecord]) -> float:
+def _trade_us(settings: Settings, records: Sequence[ReadRecord]) -> float:
     state = PartitionState(settings.fold)
 
     def run(start: int, end: int) -> None:
@@ -168,7 +166,7 @@ def _old_state(settings: Settings, messages: Sequence[Signal]) -> PartitionState
     return state
 
 
-def _candles(messages: Sequence[Signal]) -> Iterator[ConsumerRecord]:
+def _candles(messages: Sequence[Signal]) -> Iterator[ReadRecord]:
     """Make quiet minutes of each symbol that is followed: no ladder ends, all stay open."""
     prices = {signal.symbol: signal.market for signal in messages}
     offset = 0

@@ -76,11 +76,30 @@ class Clock(Protocol):
 class Record(Protocol):
     """A record of an input topic, as the client gives it."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    """Record time [ms]."""
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
+    @property
+    def topic(self) -> str:
+        """Name of its topic."""
+
+    @property
+    def partition(self) -> int:
+        """Number in its topic."""
+
+    @property
+    def offset(self) -> int:
+        """Where it stands."""
+
+    @property
+    def timestamp(self) -> int:
+        """Record time [ms]."""
+
+    @property
+    def key(self) -> bytes | None:
+        """As it was written."""
+
+    @property
+    def value(self) -> bytes | None:
+        """As it was written."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Name and content each."""

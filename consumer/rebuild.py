@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
@@ -13,6 +12,7 @@ from consumer.errors import BadMessageError, RefusedError, TransientError
 from consumer.folding import CatchUp, LogFold
 from consumer.merging import LogMerger, Merged
 from consumer.stream.log_reader import LogEnds, LogReader
+from consumer.stream.read_record import ReadRecord
 from consumer.wire import decode_signal
 
 
@@ -83,7 +83,7 @@ def refuse_if_begun(logs: Logs, first: Position) -> None:
         )
 
 
-async def _nothing() -> AsyncIterator[Sequence[ConsumerRecord]]:
+async def _nothing() -> AsyncIterator[Sequence[ReadRecord]]:
     return
     yield
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.counting import count_step
@@ -27,6 +26,7 @@ from consumer.store.snapshot import Snapshot
 from consumer.store.view_sync import ViewSync
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.stream.partition import Offsets
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.transaction import Batch
 from consumer.telemetry.logs import Logger, RecordLog, Throttle
 from consumer.telemetry.metrics import Metrics
@@ -214,9 +214,9 @@ class PartitionServing:
 
     def step(
         self,
-        trades: Sequence[ConsumerRecord],
-        signals: Sequence[ConsumerRecord],
-        candles: Sequence[ConsumerRecord],
+        trades: Sequence[ReadRecord],
+        signals: Sequence[ReadRecord],
+        candles: Sequence[ReadRecord],
     ) -> Sequence[Batch]:
         """Work off a batch; see PartitionWork."""
         shared, sync = self._shared, self._opened

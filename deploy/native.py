@@ -33,6 +33,7 @@ MODULES = (
     "consumer/store/keys.py",
     "consumer/store/redis_delta.py",
     "consumer/stream/inbox.py",
+    "consumer/stream/read_record.py",
     "consumer/telemetry/buckets.py",
 )
 """What takes most of a worker's time; the rest waits for Kafka, Redis and people."""

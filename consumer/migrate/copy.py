@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.decision_log import LoggedDecision, with_offsets
 from consumer.domain.following import CandleOutcome
@@ -16,6 +15,7 @@ from consumer.learn import follow, learn
 from consumer.merging import Merged, MergedCandle, MergedDecision, MergedTrade
 from consumer.migrate.old import OldPartition
 from consumer.migrate.plan import Migration
+from consumer.ports import Record
 from consumer.rebuild import logs_of
 from consumer.stream.dense_producer import DenseProducer, partition_of
 from consumer.stream.log_reader import LogEnds, LogReader
@@ -128,24 +128,24 @@ class Copy:
             self._counts.copied[record.topic] += 1
 
     async def _decision(
-        self, part: OldPartition, record: ConsumerRecord, decision: LoggedDecision | None
+        self, part: OldPartition, record: Record, decision: LoggedDecision | None
     ) -> None:
         value, key = record.value, record.key
-        if decision is not None:
+        if decision is not None and value is not None:
             part.state.admit(
                 decision.remembered, is_exploration=decision.is_exploration, entry=decision.entry
             )
             key = decision.remembered.symbol.encode()
             logs = logs_of(self._new.topics, partition_of(key, self._partitions))
             value = with_offsets(
-                record.value,
+                value,
                 self._producer.next_offset(logs.trades),
                 None if logs.candles is None else self._producer.next_offset(logs.candles),
             )
         await self._producer.send(self._log(self._names[record.topic], record, key), record, value)
         self._counts.copied[record.topic] += 1
 
-    def _log(self, topic: str, record: ConsumerRecord, key: bytes | None) -> TopicPartition:
+    def _log(self, topic: str, record: Record, key: bytes | None) -> TopicPartition:
         if key is None:  # nobody's in particular
             return TopicPartition(topic, record.partition % self._partitions)
         if self._are_counts_equal:
@@ -204,7 +204,7 @@ class Copy:
                 self._on_progress(1)
         return end
 
-    async def _wait(self, record: ConsumerRecord) -> None:
+    async def _wait(self, record: Record) -> None:
         there = self._log(self._names[record.topic], record, record.key)
         await self._producer.send(there, record, record.value)
         self._counts.waiting[record.topic] += 1

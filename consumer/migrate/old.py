@@ -5,12 +5,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.errors import RefusedError
 from consumer.merging import Merged
 from consumer.migrate.plan import Migration
+from consumer.ports import Record
 from consumer.rebuild import Logs, logs_of, merged
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogEnds, LogReader
@@ -30,7 +30,7 @@ class OldPartition:
     """Where the group goes on."""
     next_offsets: dict[TopicPartition, int]
     """Of each input log: what was not copied yet."""
-    late: list[ConsumerRecord] = field(default_factory=list)
+    late: list[Record] = field(default_factory=list)
     """Input at or beyond `upto` that a decision has seen and the fold refuses."""
 
     def merged(self) -> AsyncIterator[Merged]:

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import RefusedError, TransientError
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 from consumer.stream.log_reader import LogReader
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.topics import log_bounds, partition_counts
 
 _TIMEOUT_S = 30.0
@@ -26,7 +26,7 @@ class DeadLetter:
     reason: str
     error: str
     ts: str
-    record: ConsumerRecord
+    record: ReadRecord
 
     @property
     def original_headers(self) -> list[tuple[str, bytes | None]]:
@@ -34,7 +34,7 @@ class DeadLetter:
         return [(k, v) for k, v in self.record.headers if not k.startswith("dlq.")]
 
 
-def _parse(record: ConsumerRecord) -> DeadLetter:
+def _parse(record: ReadRecord) -> DeadLetter:
     headers = {k: (v or b"").decode(errors="replace") for k, v in record.headers}
     return DeadLetter(
         headers.get("dlq.topic", ""),

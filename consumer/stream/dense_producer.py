@@ -9,10 +9,11 @@ from typing import Self
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
-from aiokafka.structs import ConsumerRecord, RecordMetadata
+from aiokafka.structs import RecordMetadata
 
 from consumer.connection import KafkaConnection
 from consumer.errors import RefusedError, TransientError
+from consumer.ports import Record
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
 
 _IN_FLIGHT = 2_000
@@ -63,7 +64,7 @@ class DenseProducer:
         """Give the offset of the next record of a log."""
         return self._sent.get(log, 0)
 
-    async def send(self, log: TopicPartition, record: ConsumerRecord, value: bytes | None) -> None:
+    async def send(self, log: TopicPartition, record: Record, value: bytes | None) -> None:
         """Send a record with another value; key, headers and time stay.
 
         Raises:
@@ -103,7 +104,7 @@ class DenseProducer:
 
 
 @contextmanager
-def _kafka_errors(record: ConsumerRecord | None = None) -> Iterator[None]:
+def _kafka_errors(record: Record | None = None) -> Iterator[None]:
     try:
         yield
     except MessageSizeTooLargeError as error:

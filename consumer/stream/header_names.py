@@ -13,6 +13,8 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
+from consumer.stream.read_record import read_record
+
 _LENGTH_AT = 8
 _BEFORE_LENGTH = 12
 """A batch begins with its first offset and, behind it, the length of all that follows."""
@@ -34,6 +36,7 @@ class TolerantRecords(PartitionRecords):  # type: ignore[misc]
     """The records of such an answer, without what was aborted."""
 
     _records_iterator: Any
+    _consumer_record = staticmethod(read_record)
 
     def __init__(
         self,

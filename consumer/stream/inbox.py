@@ -6,7 +6,8 @@ from math import inf
 from typing import NamedTuple, Protocol
 
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
+
+from consumer.stream.read_record import ReadRecord
 
 
 class Marks(NamedTuple):
@@ -42,8 +43,7 @@ class Inbox:
         self._consumer = consumer
         self._log = log
         self._marks = marks
-        self._records: deque[ConsumerRecord] = deque()
-        self._sizes: deque[int] = deque()
+        self._records: deque[ReadRecord] = deque()
         self._is_held_back = False
         self.size = 0
         """Of all records [bytes]."""
@@ -52,25 +52,22 @@ class Inbox:
         return len(self._records)
 
     @property
-    def first(self) -> ConsumerRecord:
+    def first(self) -> ReadRecord:
         """The next record; there is one."""
         return self._records[0]
 
-    def put(self, records: Sequence[ConsumerRecord]) -> None:
+    def put(self, records: Sequence[ReadRecord]) -> None:
         """Add records that were read."""
-        sizes = [size_of(record) for record in records]
         self._records.extend(records)
-        self._sizes.extend(sizes)
-        self.size += sum(sizes)
+        for record in records:
+            self.size += record.size
         marks = self._marks
         is_full = len(self._records) >= marks.full or self.size >= marks.full_bytes
         if is_full and not self._is_held_back:
             self._consumer.pause(self._log)
             self._is_held_back = True
 
-    def take(
-        self, room: int, room_bytes: float = inf, latest_ms: float = inf
-    ) -> list[ConsumerRecord]:
+    def take(self, room: int, room_bytes: float = inf, latest_ms: float = inf) -> list[ReadRecord]:
         """Take the next records out.
 
         Args:
@@ -78,13 +75,15 @@ class Inbox:
             room_bytes: The record that reaches this size is the last one.
             latest_ms: Up to one of a later record time [Unix ms].
         """
-        taken: list[ConsumerRecord] = []
-        records, sizes, size = self._records, self._sizes, 0
+        taken: list[ReadRecord] = []
+        records, size = self._records, 0
         while records and len(taken) < room and size < room_bytes:
-            if latest_ms < inf and records[0].timestamp > latest_ms:
+            record = records[0]
+            if latest_ms < inf and record.timestamp > latest_ms:
                 break
-            taken.append(records.popleft())
-            size += sizes.popleft()
+            records.popleft()
+            taken.append(record)
+            size += record.size
         self.size -= size
         marks = self._marks
         if self._is_held_back and len(records) < marks.low and self.size < marks.low_bytes:
@@ -95,13 +94,4 @@ class Inbox:
     def clear(self) -> None:
         """Let go of all."""
         self._records.clear()
-        self._sizes.clear()
         self.size = 0
-
-
-def size_of(record: ConsumerRecord) -> int:
-    """Give what a record takes [bytes]; the sizes are -1 where there is nothing."""
-    size: int = record.serialized_value_size + record.serialized_key_size
-    if record.headers:
-        size += sum(len(name) + len(content or b"") for name, content in record.headers)
-    return size

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Literal, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
 from consumer.stream.clients import KAFKA_ERRORS, let_clients_on, stop_within
 from consumer.stream.inbox import Inbox, Marks
+from consumer.stream.read_record import ReadRecord
 
 _SILENCE_TIMEOUT_S = 30.0
 """Longest wait for records that the broker said to have."""
@@ -133,7 +133,7 @@ class LogReader:
 
     async def read(
         self, partition: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[ConsumerRecord]:
+    ) -> AsyncIterator[ReadRecord]:
         """Give the committed records with offsets in [start, end), in order; see `batches`."""
         async for records in self.batches(partition, start, end):
             for record in records:
@@ -141,7 +141,7 @@ class LogReader:
 
     async def batches(
         self, partition: TopicPartition, start: int, end: int
-    ) -> AsyncIterator[Sequence[ConsumerRecord]]:
+    ) -> AsyncIterator[Sequence[ReadRecord]]:
         """Give the committed records with offsets in [start, end), in order, some at a time.
 
         More is read meanwhile. Several logs may be read in turns, each once at a time.

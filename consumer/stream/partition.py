@@ -8,9 +8,9 @@ from math import inf
 from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.stream.inbox import Inbox, Marks
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.transaction import Batch
 
 _MARKS = Marks(full=2_000, low=1_000, full_bytes=8 << 20, low_bytes=2 << 20)
@@ -69,9 +69,9 @@ class PartitionWork(Protocol):
 
     def step(
         self,
-        trades: Sequence[ConsumerRecord],
-        signals: Sequence[ConsumerRecord],
-        candles: Sequence[ConsumerRecord],
+        trades: Sequence[ReadRecord],
+        signals: Sequence[ReadRecord],
+        candles: Sequence[ReadRecord],
     ) -> Sequence[Batch]:
         """Work off a batch; what it leads to is sent in the next transaction."""
 
@@ -181,7 +181,7 @@ class Partition:
 
     # Records
 
-    def receive(self, partition: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
+    def receive(self, partition: TopicPartition, records: Sequence[ReadRecord]) -> None:
         """Take records that were read; they wait here, and too many hold reading back.
 
         Records of a partition that is not open are dropped: opening seeks to where it goes on.
@@ -248,14 +248,14 @@ class Partition:
         waiting = self._waiting_bytes
         signals_inbox, trades_inbox = self._inboxes[self.signals], self._inboxes[self.trades]
         takes_signals = bool(signals_inbox) and self._work.accepts_signals
-        trades: list[ConsumerRecord] = []
+        trades: list[ReadRecord] = []
         if self._work.accepts_trades:
             share = 2 if takes_signals else 1
             trades = trades_inbox.take(room // share, room_bytes // share)
             room -= len(trades)
         room_bytes = max(1, room_bytes - (waiting - self._waiting_bytes))
         signals = signals_inbox.take(room, room_bytes) if takes_signals else []
-        candles: list[ConsumerRecord] = []
+        candles: list[ReadRecord] = []
         if self.candles is not None and self._work.accepts_trades:
             room = max(1, room - len(signals))
             candles = self._inboxes[self.candles].take(room, room_bytes, self._latest_candle_ms)

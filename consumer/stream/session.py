@@ -8,7 +8,6 @@ from typing import Any, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
@@ -17,6 +16,7 @@ from consumer.stream.at_least_once import AtLeastOnceSink
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
 from consumer.stream.membership import Member
 from consumer.stream.partition import InputTopics, Partition, PartitionWork
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.transaction import Sink, TransactionalSink
 
 _START_TIMEOUT_S = 20.0
@@ -160,7 +160,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 self._hand_out(found)
                 await asyncio.sleep(self._read_rest_s())
 
-    def _hand_out(self, found: Mapping[TopicPartition, list[ConsumerRecord]]) -> None:
+    def _hand_out(self, found: Mapping[TopicPartition, list[ReadRecord]]) -> None:
         # apart: a name in a loop that waits would hold the last partition when it is given up
         partitions = self.partitions
         for log, records in found.items():

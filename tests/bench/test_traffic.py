@@ -6,7 +6,6 @@ from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 import pytest
-from aiokafka.structs import ConsumerRecord
 
 from bench.floor import VALUE
 from bench.history import row_trades
@@ -25,16 +24,15 @@ from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings
+from consumer.stream.read_record import ReadRecord
 from consumer.wire import decode_trade
 from schemas import Signal
 
 TS = "2026-03-01T12:00:00.000Z"
 
 
-def as_record(signal: BenchSignal, offset: int = 0) -> ConsumerRecord:
-    return ConsumerRecord(
-        "signals", 0, offset, 0, 0, signal.key, signal.value, None, len(signal.key), 0, ()
-    )
+def as_record(signal: BenchSignal, offset: int = 0) -> ReadRecord:
+    return ReadRecord("signals", 0, offset, 0, signal.key, signal.value, ())
 
 
 def decided_by_worker(signals: list[BenchSignal]) -> list[bytes]:
@@ -150,7 +148,7 @@ def test_trades_belong_to_their_decisions() -> None:
 
     key, value = make_trade(decision, random.Random(1), ts=TS)
 
-    record = ConsumerRecord("trade-closed", 0, 0, 0, 0, key, value, None, 1, 1, ())
+    record = ReadRecord("trade-closed", 0, 0, 0, key, value, ())
     trade = decode_trade(record)
     assert trade.decision_id == decision["decision_id"]
     assert (trade.strategy, trade.regime, trade.atr) == (None, None, None)
@@ -162,7 +160,7 @@ def test_a_backlogs_trades_can_be_learned_from_without_their_decisions() -> None
     state = PartitionState(FoldSettings())
 
     for (key, value), signal in zip(backlog.trades, backlog.signals, strict=True):
-        trade = decode_trade(ConsumerRecord("t", 0, 0, 0, 0, key, value, None, 1, 1, ()))
+        trade = decode_trade(ReadRecord("t", 0, 0, 0, key, value, ()))
         result = state.fold_trade(trade, 0)
         assert result.attribution == "echo"
         assert result.reward == pytest.approx(reward_of(trade, trade.atr or 0.0))
@@ -184,7 +182,7 @@ def test_each_row_trade_makes_a_row_of_its_own() -> None:
     state = PartitionState(FoldSettings())
 
     for key, value in row_trades(100, ts=TS):
-        trade = decode_trade(ConsumerRecord("t", 0, 0, 0, 0, key, value, None, 1, 1, ()))
+        trade = decode_trade(ReadRecord("t", 0, 0, 0, key, value, ()))
         state.fold_trade(trade, 0)
 
     assert len(state.table.rows) == 100

@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from aiokafka.structs import ConsumerRecord
 
+from consumer.stream.read_record import ReadRecord
 from tests.e2e.conftest import Deploy
 from tests.support.executor import signals, trade_for
 from tests.support.kafka_io import content, keyed
@@ -33,7 +33,7 @@ async def decided(deployment: Deployment, count: int, seed: int) -> list[dict[st
 
 
 def sums_of(
-    decisions: Sequence[ConsumerRecord], trades: Sequence[ConsumerRecord], partition: int
+    decisions: Sequence[ReadRecord], trades: Sequence[ReadRecord], partition: int
 ) -> dict[str, list[float]]:
     """Add up what each strategy's rewards have to do with the signals, from the logs alone."""
     features = {one["decision_id"]: one["features"] for one in map(content, decisions)}

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka.structs import ConsumerRecord
 
 from consumer.decision_log import LoggedDecision
 from consumer.errors import RefusedError
@@ -18,6 +17,7 @@ from consumer.migrate.plan import plan_migration
 from consumer.settings import Settings, load
 from consumer.stream.dense_producer import partition_of
 from consumer.stream.groups import commit_offsets
+from consumer.stream.read_record import ReadRecord
 from tests.integration.conftest import Deploy
 from tests.support.builders import make_trade
 from tests.support.executor import signals, trade_for
@@ -57,7 +57,7 @@ def assert_rows(table: Mapping[str, Mapping[str, str]], folded: Mapping[int, Par
             )
 
 
-def by_symbol(records: Iterable[ConsumerRecord]) -> dict[bytes, list[Any]]:
+def by_symbol(records: Iterable[ReadRecord]) -> dict[bytes, list[Any]]:
     """Give what must not change of records, in the order of each symbol."""
     found = defaultdict(list)
     for r in records:
@@ -87,7 +87,7 @@ def settings_of(deployment: Deployment) -> Settings:
     )
 
 
-def place(letter: ConsumerRecord) -> tuple[str, str]:
+def place(letter: ReadRecord) -> tuple[str, str]:
     found = headers_of(letter, "dlq.")
     return found["dlq.topic"], found["dlq.reason"]
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError
@@ -16,13 +15,14 @@ from consumer.local.stack import Stack
 from consumer.stream import transaction
 from consumer.stream.at_least_once import AtLeastOnceSink
 from consumer.stream.membership import Member
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.transaction import Batch, TransactionalSink
 from tests.support.kafka_io import KafkaIo
 
 
 async def published(
     stack: Stack, kafka: KafkaIo, topic: str, batches: Sequence[Batch]
-) -> tuple[Sequence[int | None], list[ConsumerRecord]]:
+) -> tuple[Sequence[int | None], list[ReadRecord]]:
     """Publish batches in one transaction; give where they end, and all records."""
     await kafka.create(topic, 2)
     sink = TransactionalSink(KafkaConnection(bootstrap_servers=stack.bootstrap_servers), topic)

@@ -14,8 +14,8 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
-from aiokafka.structs import ConsumerRecord
 
+from consumer.stream.read_record import ReadRecord
 from tests.simulation.clients import Client, nothing
 from tests.simulation.group import NO_GENERATION
 from tests.simulation.network import Disconnected
@@ -263,7 +263,7 @@ class FakeConsumer(Client):
         *partitions: TopicPartition,
         timeout_ms: int = 0,
         max_records: int | None = None,
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+    ) -> dict[TopicPartition, list[ReadRecord]]:
         """Give records as soon as there are some.
 
         Without any it answers when the position moved (markers, aborted records), else not at all:
@@ -280,7 +280,7 @@ class FakeConsumer(Client):
                 await self._changed
                 continue
             await self.ask("fetch", nothing, is_read=True)
-            found: dict[TopicPartition, list[ConsumerRecord]] = {}
+            found: dict[TopicPartition, list[ReadRecord]] = {}
             moved = False
             for name in partitions or tuple(self._positions or ()):
                 if not self._can_read((name,)):

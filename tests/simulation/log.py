@@ -6,7 +6,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
+
+from consumer.stream.read_record import ReadRecord
 
 
 class NewRecord(NamedTuple):
@@ -57,7 +58,7 @@ class Log:
 
     def __init__(self, name: TopicPartition) -> None:
         self.name = name
-        self.entries: list[tuple[ConsumerRecord | None, Transaction | None]] = []
+        self.entries: list[tuple[ReadRecord | None, Transaction | None]] = []
         """Record, or None for a marker; the transaction it belongs to."""
         self.undecided: dict[Transaction, int] = {}
         self.on_readable: dict[object, Callable[[], None]] = {}
@@ -81,19 +82,7 @@ class Log:
             key, value, headers, timestamp_ms = record
             self.entries.append(
                 (
-                    ConsumerRecord(
-                        topic,
-                        partition,
-                        offset,
-                        timestamp_ms,
-                        0,
-                        key,
-                        value,
-                        None,
-                        -1 if key is None else len(key),
-                        -1 if value is None else len(value),
-                        tuple(headers),
-                    ),
+                    ReadRecord(topic, partition, offset, timestamp_ms, key, value, tuple(headers)),
                     transaction,
                 )
             )
@@ -116,9 +105,9 @@ class Log:
 
     def read(
         self, start: int, limit: int | None = None, *, committed: bool = True
-    ) -> tuple[list[ConsumerRecord], int]:
+    ) -> tuple[list[ReadRecord], int]:
         """Give records from an offset on, and where to go on."""
-        found: list[ConsumerRecord] = []
+        found: list[ReadRecord] = []
         at, end = start, self.last_stable_offset if committed else len(self.entries)
         while at < end and (limit is None or len(found) < limit):
             record, transaction = self.entries[at]

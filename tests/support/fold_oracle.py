@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from aiokafka.structs import ConsumerRecord
-
+from consumer.stream.read_record import ReadRecord
 from tests.support.path_oracle import paper_r
 
 SL = {
@@ -148,7 +147,7 @@ class Partition:
         """Remember a decision; the first record of an id wins."""
         self.remembered.setdefault(content["decision_id"], _Decision(content, timestamp_ms))
 
-    def learn(self, record: ConsumerRecord) -> None:
+    def learn(self, record: ReadRecord) -> None:
         """Fold one closed trade."""
         try:
             trade = json.loads(record.value or b"")
@@ -294,8 +293,8 @@ def _unwatched(_: dict[str, Any], __: Partition) -> None:
 
 
 def fold(
-    decisions: Iterable[ConsumerRecord],
-    trades: Iterable[ConsumerRecord],
+    decisions: Iterable[ReadRecord],
+    trades: Iterable[ReadRecord],
     *,
     watch: Watcher = _unwatched,
     **settings: Any,
@@ -308,7 +307,7 @@ def fold(
         watch: Called with each decision and the table as it was when it was made.
         **settings: Of `Partition`.
     """
-    logs: dict[int, tuple[list[ConsumerRecord], list[ConsumerRecord]]] = {}
+    logs: dict[int, tuple[list[ReadRecord], list[ReadRecord]]] = {}
     for record in decisions:
         logs.setdefault(record.partition, ([], []))[0].append(record)
     for record in trades:
@@ -476,7 +475,7 @@ def expected_decision(signal: Mapping[str, Any], row: Row, *, epsilon: float = 0
 
 
 def by_source(
-    decisions: Iterable[ConsumerRecord],
+    decisions: Iterable[ReadRecord],
 ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
     """Give each decision with the place of its signal."""
     for record in decisions:

@@ -12,7 +12,9 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import InvalidReplicationFactorError
-from aiokafka.structs import ConsumerRecord, RecordMetadata
+from aiokafka.structs import RecordMetadata
+
+from consumer.stream.read_record import ReadRecord
 
 POLL_S = 0.02
 """How often a condition is looked at: far below what is waited for, far above what a look costs [s]."""
@@ -59,13 +61,13 @@ def keyed(message: Mapping[str, Any], **parts: Any) -> Out:
     return Out(value=value, key=message["symbol"].encode(), **parts)
 
 
-def content(record: ConsumerRecord) -> dict[str, Any]:
+def content(record: ReadRecord) -> dict[str, Any]:
     """Read the JSON of a record."""
     found: dict[str, Any] = json.loads(record.value)
     return found
 
 
-def headers_of(record: ConsumerRecord, prefix: str = "") -> dict[str, str]:
+def headers_of(record: ReadRecord, prefix: str = "") -> dict[str, str]:
     """Give the headers of a record whose names start with a prefix."""
     return {k: v.decode() for k, v in record.headers if k.startswith(prefix)}
 
@@ -76,12 +78,12 @@ class Tail:
     def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
         self._consumer = consumer
         self.topic = topic
-        self.records: list[ConsumerRecord] = []
+        self.records: list[ReadRecord] = []
 
     def __len__(self) -> int:
         return len(self.records)
 
-    async def poll(self, timeout_ms: int = 50) -> list[ConsumerRecord]:
+    async def poll(self, timeout_ms: int = 50) -> list[ReadRecord]:
         """Read what is new."""
         found = await self._consumer.getmany(timeout_ms=timeout_ms)
         new = [record for records in found.values() for record in records]
@@ -89,8 +91,8 @@ class Tail:
         return new
 
     async def until(
-        self, condition: Callable[[list[ConsumerRecord]], Any], *, timeout_s: float = 40.0
-    ) -> list[ConsumerRecord]:
+        self, condition: Callable[[list[ReadRecord]], Any], *, timeout_s: float = 40.0
+    ) -> list[ReadRecord]:
         """Read on until the records meet a condition."""
         deadline = time.monotonic() + timeout_s
         while not condition(self.records):
@@ -100,7 +102,7 @@ class Tail:
             await self.poll()
         return self.records
 
-    async def count(self, number: int, *, timeout_s: float = 40.0) -> list[ConsumerRecord]:
+    async def count(self, number: int, *, timeout_s: float = 40.0) -> list[ReadRecord]:
         """Read on until there are at least so many records."""
         return await self.until(lambda records: len(records) >= number, timeout_s=timeout_s)
 
@@ -242,7 +244,7 @@ class KafkaIo:
 
     async def read(
         self, topic: str, *, isolation_level: str = "read_committed"
-    ) -> list[ConsumerRecord]:
+    ) -> list[ReadRecord]:
         """Read a topic to its present end; by partition, then by offset.
 
         Partitions of one transaction show it one after the other, and that of one may be what told
@@ -252,7 +254,7 @@ class KafkaIo:
         logs = list(ends)
         async with self.consumer(isolation_level=isolation_level) as consumer:
             consumer.assign(logs)
-            found: list[ConsumerRecord] = []
+            found: list[ReadRecord] = []
 
             async def take() -> bool:
                 for records in (await consumer.getmany(timeout_ms=50)).values():

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Self
 
 import aiohttp
 import pytest
-from aiokafka.structs import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -24,6 +23,7 @@ from redis.exceptions import RedisError
 from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
 from consumer.local.stack import Stack
+from consumer.stream.read_record import ReadRecord
 from tests.support.kafka_io import KafkaIo, Out, eventually
 from tests.support.warm import warm_command
 
@@ -359,11 +359,11 @@ class Deployment:
         """Send records to the closed trades' topic."""
         await self.kafka.send(self.topics.trades, records)
 
-    async def decisions(self) -> list[ConsumerRecord]:
+    async def decisions(self) -> list[ReadRecord]:
         """Read all committed decisions."""
         return await self.kafka.read(self.topics.decisions)
 
-    async def dead_letters(self) -> list[ConsumerRecord]:
+    async def dead_letters(self) -> list[ReadRecord]:
         """Read all committed dead letters."""
         return await self.kafka.read(self.topics.dead_letters)
 

@@ -5,10 +5,14 @@ import struct
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumer.stream import clients
 from consumer.stream.header_names import KeptRecords, TolerantRecords
+from consumer.stream.read_record import ReadRecord
 from tests.support.raw_batches import GZIP, UNCOMPRESSED, raw_batch
 
 BAD = b"\xff\xfe\xf0a"
@@ -46,6 +50,34 @@ def test_the_client_reads_through_it() -> None:
     assert clients.fetcher is fetcher
     assert fetcher.MemoryRecords is KeptRecords
     assert fetcher.PartitionRecords is TolerantRecords
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.binary(max_size=4),
+            st.none() | st.binary(max_size=4),
+            st.lists(st.tuples(st.text(min_size=1, max_size=4), st.binary(max_size=4)), max_size=2),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_record_tells_what_the_clients_own_does(
+    records: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]],
+) -> None:
+    data = raw_batch(records)
+    arguments = (None, 0, None, None, True, fetcher.READ_COMMITTED)
+    ours = list(TolerantRecords(LOG, KeptRecords(data), *arguments))
+    theirs = list(TolerantRecords.__base__(LOG, MemoryRecords(data), *arguments))
+
+    assert len(ours) == len(theirs) == len(records)
+    for one, other in zip(ours, theirs, strict=True):
+        assert type(one) is ReadRecord
+        for name in ("topic", "partition", "offset", "timestamp", "key", "value", "headers"):
+            assert getattr(one, name) == getattr(other, name), name
+        texts = (one.key, one.value, *(t for k, v in one.headers for t in (k, v)))
+        assert one.size == sum(len(text) for text in texts if text is not None)
 
 
 @pytest.mark.parametrize("compression", [UNCOMPRESSED, GZIP])

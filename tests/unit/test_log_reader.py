@@ -1,7 +1,6 @@
 """Reading stretches of logs: all of it and no more, while the loop turns, and more is fetched meanwhile."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from aiokafka import TopicPartition
 from consumer.connection import KafkaConnection
 from consumer.stream import log_reader
 from consumer.stream.log_reader import LogReader
+from consumer.stream.read_record import ReadRecord
 
 LOG = TopicPartition("trade-closed", 0)
 OTHER = TopicPartition("strategy-decisions", 0)
@@ -27,7 +27,7 @@ class FullClient:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._batch = batch
-        self._value_bytes = value_bytes
+        self._value = bytes(value_bytes)
         self.given = 0
 
     def seek(self, log: TopicPartition, offset: int) -> None:
@@ -49,13 +49,7 @@ class FullClient:
             self._positions[log] += self._batch
             self.given += self._batch
             found[log] = [
-                SimpleNamespace(
-                    topic=log.topic,
-                    offset=start + n,
-                    serialized_key_size=3,
-                    serialized_value_size=self._value_bytes,
-                    headers=(),
-                )
+                ReadRecord(log.topic, log.partition, start + n, 0, b"key", self._value, ())
                 for n in range(self._batch)
             ]
         assert found, "all are paused: nothing would ever come"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.errors import FencedError
 from consumer.stream.partition import InputTopics, Offsets, Partition
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.transaction import Batch
 
 SIGNALS, TRADES = TopicPartition("signals", 0), TopicPartition("trade-closed", 0)
@@ -60,9 +60,9 @@ class Work:
 
     def step(
         self,
-        trades: Sequence[ConsumerRecord],
-        signals: Sequence[ConsumerRecord],
-        candles: Sequence[ConsumerRecord],
+        trades: Sequence[ReadRecord],
+        signals: Sequence[ReadRecord],
+        candles: Sequence[ReadRecord],
     ) -> Sequence[Batch]:
         self.steps.append((len(trades), len(signals)))
         self.candles.append(len(candles))
@@ -114,10 +114,7 @@ class Bench:
         for _ in range(count):
             self._offset += 1
             records.append(
-                ConsumerRecord(
-                    *(log.topic, 0, self._offset, time_ms, 0, b"key", value, None, 3, len(value)),
-                    tuple(headers),
-                )
+                ReadRecord(log.topic, 0, self._offset, time_ms, b"key", value, tuple(headers))
             )
         self.partition.receive(log, records)
 

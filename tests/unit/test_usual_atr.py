@@ -4,7 +4,6 @@ from math import isclose
 from typing import Any
 
 import pytest
-from aiokafka.structs import ConsumerRecord
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -18,13 +17,14 @@ from consumer.errors import RefusedError
 from consumer.settings import Settings
 from consumer.store import codec
 from consumer.store.meta import Meta
+from consumer.stream.read_record import ReadRecord
 from consumer.wire import DecisionEncoder
 from schemas import MarketContext, MarketRegime, Signal
 from tests.support.builders import START_MS, make_signal
 
 QUIET, WILD = MarketRegime.RANGE_LOW_VOL, MarketRegime.RANGE_HIGH_VOL
 EXTREME = MarketRegime.HIGH_VOLATILITY
-SOURCE = ConsumerRecord("signals", 0, 0, START_MS, 0, b"EURUSD", b"", None, 6, 0, ())
+SOURCE = ReadRecord("signals", 0, 0, START_MS, b"EURUSD", b"", ())
 RELATIVE = RegimeDetector(atr_reference=0.02)
 
 
