@@ -13,8 +13,8 @@ from consumer.domain.qtable import NO_REWARDS, rewards_of
 from consumer.domain.quick import quick
 from schemas import MarketRegime, Mode, StrategyID
 
-_COLD_STARTS = 10_000
-"""That are kept: some for each regime, and for each set of candidates."""
+_COLD_STARTS = 1024
+"""That are kept: with five rewards at most some tens for each regime and each set of candidates."""
 
 
 def arm_confidence(count: int) -> float:
@@ -62,7 +62,7 @@ class EpsilonGreedy:
     _cold: Bounded[tuple[MarketRegime, tuple[str, ...], str, int, int], tuple[Choice, float]] = (
         field(default_factory=partial(Bounded, _COLD_STARTS), init=False, repr=False, compare=False)
     )
-    """By all that tells them apart: of many symbols most contexts have few rewards, and hardly ever the same row twice."""
+    """By all that they depend on: of many symbols most contexts have few rewards, and hardly ever the same row twice."""
 
     def __post_init__(self) -> None:
         floor = self.base_epsilon if self.epsilon_min is None else self.epsilon_min
