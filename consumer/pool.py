@@ -90,9 +90,9 @@ def _decoded(value: bytes | None, fingerprint: str) -> tuple[int, str, Parents] 
 
 def _can_be_added(stats: ArmStats, sums: int) -> bool:
     *numbers, features, paper_features = stats.numbers
+    counts = (stats.count, stats.win_count, stats.loss_count, stats.paper_count)
     return (
-        0 <= stats.count <= _MOST_REWARDS
-        and 0 <= stats.paper_count <= _MOST_REWARDS
+        all(0 <= count <= _MOST_REWARDS for count in counts)
         and {len(features), len(paper_features)} <= {0, sums}
         and all(map(isfinite, (*numbers, *features, *paper_features)))
     )

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 from aiokafka import TopicPartition
-from aiokafka.structs import ConsumerRecord
 
 from consumer.decide import Decider, decision_id_of
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
@@ -15,10 +14,12 @@ from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
 from consumer.merging import MergedCandle, MergedTrade
 from consumer.pool import POOL_PARTITION, PoolLog
+from consumer.ports import Record
 from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
 from consumer.store.meta import Meta
 from consumer.stream.log_reader import LogReader
+from consumer.stream.read_record import ReadRecord
 from consumer.stream.topics import check_topics
 from consumer.wire import DecisionEncoder, decode_signal
 
@@ -67,11 +68,11 @@ class _Log:
     def __init__(self, reader: LogReader, log: TopicPartition, first: int, last: int) -> None:
         self.topic, self.first = log.topic, first
         self._records = reader.read(log, first, last)
-        self._ahead: ConsumerRecord | None = None
+        self._ahead: ReadRecord | None = None
 
-    async def up_to(self, offset: int) -> list[ConsumerRecord]:
+    async def up_to(self, offset: int) -> list[ReadRecord]:
         """Give the next records up to and with an offset."""
-        found: list[ConsumerRecord] = []
+        found: list[ReadRecord] = []
         while True:
             record = self._ahead or await anext(self._records, None)
             self._ahead = None
@@ -201,10 +202,10 @@ async def _compare(
     state: PartitionState,
     signals: _Log,
     pool: _Pool,
-    record: ConsumerRecord,
+    record: Record,
     found: Replay,
 ) -> None:
-    published = orjson.loads(record.value)
+    published = orjson.loads(record.value or b"")  # it is a decision
     if published["source"]["topic"] != signals.topic:  # copied by a migration, the signal was not
         found.unsourced += 1
         return
@@ -242,7 +243,7 @@ def _again(
     decider: Decider,
     encoder: DecisionEncoder,
     state: PartitionState,
-    source: ConsumerRecord,
+    source: ReadRecord,
     timestamp_ms: int,
     published: dict[str, Any],
 ) -> bytes:
@@ -259,7 +260,7 @@ def _again(
     return encoder.encode(decision, source).value or b""
 
 
-def _unanswered(decider: Decider, state: PartitionState, record: ConsumerRecord) -> str | None:
+def _unanswered(decider: Decider, state: PartitionState, record: ReadRecord) -> str | None:
     """Give the id of the decision that a passed-over signal should have; None when it is right.
 
     Whether a signal was too old when it came is not known any more: such an answer is not checked.

@@ -48,13 +48,18 @@ class ReadRecord:
         self.size = size
 
 
+_NO_TIME: Final = -1
+"""What Kafka calls it: records of the oldest format have none."""
+
+
 def read_record(log: Any, record: Any) -> ReadRecord:
     """Take over what the client has unpacked of a log."""
+    timestamp = record.timestamp
     return ReadRecord(
         log.topic,
         log.partition,
         record.offset,
-        record.timestamp,
+        _NO_TIME if timestamp is None else timestamp,
         record.key,
         record.value,
         tuple(record.headers),

@@ -56,6 +56,30 @@ def rows(draw: st.DrawFn) -> dict[str, ArmStats]:
     return {name: arm(draw(st.integers(1, 9)), draw(averages)) for name in known}
 
 
+situations = st.builds(
+    situation,
+    # few, so that most of what tells two apart is alike
+    st.sampled_from([{}, *({name: arm(2, 0.5)} for name in TREND), {TREND[0]: arm(7, 0.5)}]),
+    regime=st.sampled_from([MarketRegime.TREND_UP, MarketRegime.UNKNOWN]),
+    regime_confidence=st.sampled_from([0.85, 0.95]),
+    candidates=st.sampled_from([TREND, TREND[:2], (*TREND, "trend_rider")]),
+)
+
+
+@examples(3)
+@given(st.lists(situations, min_size=2, max_size=20), st.sampled_from([5, 40]))
+def test_what_was_worked_out_before_changes_no_choice(
+    asked: list[Situation], min_samples: int
+) -> None:
+    """Choices are kept, by all that they depend on."""
+    rules = {"min_samples": min_samples, "epsilon_min": 0.01}
+    kept = EpsilonGreedy(**rules)  # type: ignore[arg-type]
+
+    for one in asked:
+        for draws in (EXPLOITING, EXPLORING):
+            assert kept.choose(one, draws) == EpsilonGreedy(**rules).choose(one, draws)  # type: ignore[arg-type]
+
+
 @examples(3)
 @given(
     rows(),

@@ -5,6 +5,7 @@ import struct
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given
@@ -78,6 +79,19 @@ def test_a_record_tells_what_the_clients_own_does(
             assert getattr(one, name) == getattr(other, name), name
         texts = (one.key, one.value, *(t for k, v in one.headers for t in (k, v)))
         assert one.size == sum(len(text) for text in texts if text is not None)
+
+
+@pytest.mark.parametrize(("magic", "timestamp_ms"), [(0, -1), (1, 7)])
+def test_records_of_the_old_formats_are_read(magic: int, timestamp_ms: int) -> None:
+    """Those of the first one have no time: Kafka calls that -1."""
+    builder = LegacyRecordBatchBuilder(magic, 0, 1 << 16)
+    builder.append(0, timestamp=7, key=b"k", value=b"v")
+
+    (record,) = TolerantRecords(
+        LOG, KeptRecords(bytes(builder.build())), None, 0, None, None, True, fetcher.READ_COMMITTED
+    )
+
+    assert (record.key, record.value, record.timestamp) == (b"k", b"v", timestamp_ms)
 
 
 @pytest.mark.parametrize("compression", [UNCOMPRESSED, GZIP])

@@ -39,6 +39,17 @@ LEFT_TO_THE_MODEL = ("metadata", "path")
 kinds = pytest.mark.parametrize("kind", MODELS)
 
 
+@pytest.mark.parametrize("kind", ["signal", "trade_closed", "candle"])
+def test_symbols_that_are_alike_are_one_object(kind: str) -> None:
+    """Of many messages few are: what is remembered of each holds no text of its own, and is found at once."""
+    value = next(v for _, v in GOOD[kind] if READERS[kind].read(v) is not None)
+    one, other = READERS[kind].read(value), READERS[kind].read(value)
+
+    assert one is not None
+    assert other is not None
+    assert one.symbol is other.symbol  # type: ignore[attr-defined]
+
+
 def meant(kind: str, value: bytes) -> str | None:
     """Tell what the model reads; None where it refuses."""
     model = MODELS[kind]

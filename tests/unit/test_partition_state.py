@@ -993,14 +993,15 @@ def test_a_state_that_is_cleared_holds_nothing() -> None:
     for number in range(4):
         open_up(state, f"d{number}", atr=2.0)
     close(state, "t1", decision_id="d1", realized_r=1.0)
+    assert newest_open(state, Side.LONG) == "d3"
 
     state.clear()
 
     stored = state.stored()
     assert not any((stored.rows, stored.parents, stored.open, stored.closed, stored.trades))
     assert not stored.decision_ids
-    assert not state.decisions.open
     assert not state.pending
+    assert newest_open(state, Side.LONG) is None
 
 
 @pytest.mark.parametrize("reward", [1.25, -1.25, 0.1, -0.0, 0.0, 5e-324])

@@ -277,6 +277,7 @@ def test_what_no_worker_of_this_fold_wrote_says_nothing(value: bytes | None) -> 
         ArmStats(-1),
         ArmStats(1, paper_count=-1),
         ArmStats(1 << 60),
+        ArmStats(2, loss_count=-1),
     ],
 )
 def test_what_cannot_be_added_is_not(stats: ArmStats) -> None:
@@ -287,11 +288,15 @@ def test_what_cannot_be_added_is_not(stats: ArmStats) -> None:
     assert log.pool == Pool(1, {})
 
 
-def test_numbers_beyond_all_limits_are_not_added() -> None:
-    value = told_record(parents=[[None, ARMS[0], ArmStats(1, 0.5).numbers]])
+@pytest.mark.parametrize(
+    ("number", "beyond"), [(b"0.5", b"1e999"), (b"77", b"7" * 400), (b"77", b"-77")]
+)
+def test_numbers_beyond_all_limits_are_not_added(number: bytes, beyond: bytes) -> None:
+    value = told_record(parents=[[None, ARMS[0], ArmStats(1, 0.5, 77).numbers]])
+    assert value.count(number) == 1
     log = PoolLog(FINGERPRINT)
 
-    log.take([FakeRecord(value=value.replace(b"0.5", b"1e999"), offset=0)])
+    log.take([FakeRecord(value=value.replace(number, beyond), offset=0)])
 
     assert log.pool == Pool(1, {})
 

@@ -165,6 +165,14 @@ def test_statistics_never_change() -> None:
     assert before == ArmStats(1, 1.0, 1, 0, 1.0, 1.0, 0.0, 1.0)
 
 
+def test_numbers_are_all_fields_in_their_order() -> None:
+    numbers = (*range(1, 14), (14.0,), (15.0,))
+    stats = ArmStats(*numbers)  # type: ignore[arg-type]
+
+    assert stats.numbers == numbers == tuple(getattr(stats, one.name) for one in fields(stats))
+    assert stats.with_sums((1.0,), (2.0,)).numbers == (*numbers[:13], (1.0,), (2.0,))
+
+
 @pytest.mark.skipif(not is_compiled(), reason="the sources leave it to the type checker")
 @pytest.mark.parametrize(
     "kept",
