@@ -113,7 +113,7 @@ class ArmStats:
 
     def with_sums(self, earned: FeatureSums, on_paper: FeatureSums) -> "ArmStats":
         """Give the same arm with other sums of features."""
-        return ArmStats(*self.numbers[:13], earned, on_paper)
+        return ArmStats(*self.numbers[:-2], earned, on_paper)
 
     @property
     def avg_reward(self) -> float:

@@ -1,6 +1,7 @@
 """Partition states <-> the fields of Redis hashes and of snapshot files."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from functools import cache
 from math import fsum
 from sys import intern
@@ -38,7 +39,7 @@ _PAPER_FIELDS = (
 )
 """Only where there are outcomes on paper: most tables have none."""
 
-_NUMBERS: Final = 13
+_NUMBERS: Final = len(fields(ArmStats)) - 2
 """Of an arm without features."""
 
 _NO_SUMS: Final[FeatureSums] = ()
@@ -131,6 +132,9 @@ def decode_row(text: str) -> tuple[ContextKey, dict[str, ArmStats]]:
     arms: dict[str, list[Any]] = found
     context = quick(ContextKey, (intern(account), intern(symbol), _REGIMES[regime], variant))
     return context, {strategy: _stats(numbers) for strategy, numbers in arms.items()}
+
+
+# One by one, in both directions: native code goes through a tuple of them in Python's way, for each of thousands
 
 
 def _numbers(stats: ArmStats) -> list[Any]:
