@@ -372,7 +372,7 @@ class Worker:
         health, session = self._health, self._session
         served = [self._serving[number].state for number in health.assigned & set(self._serving)]
         # opening a partition folds its logs, which takes its time
-        folded = sum(state.totals.sequence + state.position.trades for state in served)
+        folded = sum(state.folded for state in served)
         if self._progress.is_made((self._commits, folded)):
             return True
         if health.kafka_error is not None or health.redis_error is not None or session is None:

@@ -45,3 +45,8 @@ class FencedError(MetaStrategyError):
 
 class RefusedError(MetaStrategyError):
     """What the servers hold does not fit: going on would do harm. The message names the way out."""
+
+
+def describe(error: BaseException) -> str:
+    """Say what an error says; its class, when that is nothing."""
+    return str(error) or type(error).__name__

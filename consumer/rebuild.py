@@ -229,6 +229,9 @@ async def first_undecided(
     newest = state.totals.answered - 1
     if newest < committed:
         return committed
+    first, end = await reader.bounds(signals_log)
+    if not first <= newest < end:  # made anew, or deleted: there is only the group
+        return committed
     async for record in reader.read(signals_log, newest, newest + 1):
         try:
             signal = decode_signal(record)
@@ -237,4 +240,4 @@ async def first_undecided(
         account = signal.account or DEFAULT_ACCOUNT
         if state.decisions.knows(account, decision_id_of(account, signal.signal_id)):
             return newest + 1
-    return committed  # the topic was made anew, or the signal deleted: there is only the group
+    return committed  # another signal stands there: the topic was made anew

@@ -421,6 +421,11 @@ class PartitionState:
         context = ContextKey(account, trade.symbol, regime, trade.variant)
         return _Arm(context, strategy, None, ladder.stop, "echo", None)
 
+    @property
+    def folded(self) -> int:
+        """Give a number that grows with all that is folded."""
+        return self.totals.sequence + sum(self.position)
+
     # The view
 
     @property

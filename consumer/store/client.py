@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 
 RedisClient = Redis | RedisCluster
 
@@ -79,11 +79,6 @@ def heeding_cancel() -> Iterator[None]:
     finally:
         if task.cancelling() > before:
             raise asyncio.CancelledError
-
-
-def describe(error: BaseException) -> str:
-    """Say what an error says; its class, when that is nothing."""
-    return str(error) or type(error).__name__
 
 
 def _translated(error: Exception) -> TransientError:

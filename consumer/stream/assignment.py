@@ -9,7 +9,7 @@ from typing import Literal
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.connection import KafkaConnection
-from consumer.errors import FencedError, RefusedError, TransientError
+from consumer.errors import FencedError, RefusedError, TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, let_clients_on
 from consumer.stream.log_reader import LogEnds
 from consumer.stream.membership import Member
@@ -152,7 +152,7 @@ class Assignment:
                 first = await self._consumer.beginning_offsets(logs)
                 last = await self._consumer.end_offsets(logs)
         except KAFKA_ERRORS as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+            raise TransientError(f"Kafka: {describe(error)}") from error
         for log in logs:
             await self._check_end(log, committed[log] or 0, last[log])
         self._committed = {
@@ -200,9 +200,7 @@ class Assignment:
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 await self._member.commit(named)
         except KAFKA_ERRORS as error:
-            raise FencedError(
-                f"the partitions are not ours: {error or type(error).__name__}"
-            ) from error
+            raise FencedError(f"the partitions are not ours: {describe(error)}") from error
 
     # Serving
 

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 from consumer.stream.header_names import KeptRecords, TolerantRecords
 from consumer.stream.reachability import why_unreachable
 
@@ -65,7 +65,7 @@ async def admin_client(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdm
             f"Kafka: KAFKA_SASL_USERNAME={user} is not allowed: {error}"
         ) from error
     except KAFKA_ERRORS as error:
-        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        raise TransientError(f"Kafka: {describe(error)}") from error
     finally:
         await client.close()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from consumer.connection import KafkaConnection
-from consumer.errors import RefusedError, TransientError
+from consumer.errors import RefusedError, TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 from consumer.stream.log_reader import LogReader
 from consumer.stream.read_record import ReadRecord
@@ -92,7 +92,7 @@ async def resend(connection: KafkaConnection, letters: list[DeadLetter]) -> int:
         async with asyncio.timeout(_TIMEOUT_S):
             await asyncio.gather(*futures)
     except KAFKA_ERRORS as error:
-        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        raise TransientError(f"Kafka: {describe(error)}") from error
     finally:
         await stop_within(producer, 5.0)
     return len(letters)

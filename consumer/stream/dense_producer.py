@@ -12,7 +12,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
 
 from consumer.connection import KafkaConnection
-from consumer.errors import RefusedError, TransientError
+from consumer.errors import RefusedError, TransientError, describe
 from consumer.ports import Record
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
 
@@ -114,4 +114,4 @@ def _kafka_errors(record: Record | None = None) -> Iterator[None]:
             "max.message.bytes beforehand"
         ) from error
     except KAFKA_ERRORS as error:
-        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        raise TransientError(f"Kafka: {describe(error)}") from error

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import for_code
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _TIMEOUT_S = 30.0
@@ -44,6 +44,6 @@ async def commit_offsets(
             await consumer.start()
             await consumer.commit(dict(offsets))
     except KAFKA_ERRORS as error:
-        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        raise TransientError(f"Kafka: {describe(error)}") from error
     finally:
         await stop_within(consumer, 2.0)

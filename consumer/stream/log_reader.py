@@ -7,7 +7,7 @@ from typing import Literal, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, let_clients_on, stop_within
 from consumer.stream.inbox import Inbox, Marks
 from consumer.stream.read_record import ReadRecord
@@ -87,7 +87,7 @@ class LogReader:
             except BaseException as error:
                 await stop_within(consumer, 2.0)
                 if isinstance(error, KAFKA_ERRORS):
-                    raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+                    raise TransientError(f"Kafka: {describe(error)}") from error
                 raise
             consumer.pause(*self._partitions)  # the client reads ahead: only what is asked for
             self._consumer = consumer
@@ -123,7 +123,7 @@ class LogReader:
             async with asyncio.timeout(_SILENCE_TIMEOUT_S):
                 return await ask(consumer, partitions)
         except KAFKA_ERRORS as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+            raise TransientError(f"Kafka: {describe(error)}") from error
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """Give the first offset of a log and its end; see `begins` and `ends`."""
@@ -165,7 +165,7 @@ class LogReader:
                     break  # what is left is behind the end
                 await let_clients_on()
         except KAFKA_ERRORS as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+            raise TransientError(f"Kafka: {describe(error)}") from error
         finally:
             # not another's, begun where this was left early
             if self._inboxes.get(partition) is inbox:

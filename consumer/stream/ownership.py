@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _ASK_TIMEOUT_S = 10.0
@@ -100,6 +100,6 @@ async def _shut_out(connection: KafkaConnection, owner: str) -> None:
         async with asyncio.timeout(_SHUT_OUT_TIMEOUT_S):
             await producer.start()
     except KAFKA_ERRORS as error:
-        raise TransientError(f"{owner} is not shut out: {error or type(error).__name__}") from error
+        raise TransientError(f"{owner} is not shut out: {describe(error)}") from error
     finally:
         await stop_within(producer, _STOP_TIMEOUT_S)

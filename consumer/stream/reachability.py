@@ -12,6 +12,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from consumer.connection import KafkaConnection
+from consumer.errors import describe
 
 _TIMEOUT_MS = 5_000
 
@@ -78,4 +79,4 @@ def _misfit(where: str, connection: KafkaConnection, error: Exception) -> str:
 def _said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error) or type(error).__name__
+    return describe(error)

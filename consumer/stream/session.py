@@ -10,7 +10,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 from consumer.stream.assignment import Assignment
 from consumer.stream.at_least_once import AtLeastOnceSink
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
@@ -139,7 +139,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
                 await self.consumer.start()
             self._is_started = True
         except KAFKA_ERRORS as error:
-            raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+            raise TransientError(f"Kafka: {describe(error)}") from error
 
     async def _read(self) -> None:
         """Hand records to their partitions as they come.
@@ -221,7 +221,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             return
         if isinstance(error, KAFKA_ERRORS):
             # such as a partition that was taken away between two steps
-            again = TransientError(f"Kafka: {error or type(error).__name__}")
+            again = TransientError(f"Kafka: {describe(error)}")
             again.__cause__, error = error, again
         self._failed.set_exception(error)
 
@@ -285,5 +285,5 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await self.consumer.topics()
         except KAFKA_ERRORS as error:
-            return f"does not answer: {error or type(error).__name__}"
+            return f"does not answer: {describe(error)}"
         return None

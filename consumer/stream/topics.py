@@ -14,7 +14,7 @@ from aiokafka.errors import (
 )
 
 from consumer.connection import KafkaConnection, TopicNames
-from consumer.errors import RefusedError, TransientError
+from consumer.errors import RefusedError, TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _TIMEOUT_S = 30.0
@@ -234,7 +234,7 @@ async def log_bounds(
             first = await consumer.beginning_offsets(list(partitions))
             last = await consumer.end_offsets(list(partitions))
     except KAFKA_ERRORS as error:
-        raise TransientError(f"Kafka: {error or type(error).__name__}") from error
+        raise TransientError(f"Kafka: {describe(error)}") from error
     finally:
         await stop_within(consumer, 2.0)
     return {p: (first[p], last[p]) for p in partitions}

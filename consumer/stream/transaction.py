@@ -20,7 +20,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
 from consumer.connection import KafkaConnection
-from consumer.errors import FencedError, TransientError
+from consumer.errors import FencedError, TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, stop_within
 from consumer.stream.ownership import TRANSACTION_TIMEOUT_MS, new_owner
 
@@ -132,7 +132,7 @@ class ProducerSink:
             await self.stop()
             if isinstance(error, KAFKA_ERRORS):
                 raise TransientError(
-                    f"no producer for {self.client_id}: {error or type(error).__name__}"
+                    f"no producer for {self.client_id}: {describe(error)}"
                 ) from error
             raise
 
@@ -250,4 +250,4 @@ def kafka_errors_translated(name: str) -> Any:
     except TimeoutError as error:
         raise TransientError(f"{name}: no commit within {COMMIT_TIMEOUT_S:g} s") from error
     except KAFKA_ERRORS as error:
-        raise TransientError(f"{name}: {error or type(error).__name__}") from error
+        raise TransientError(f"{name}: {describe(error)}") from error

@@ -110,6 +110,25 @@ async def test_a_watermark_beyond_the_end_of_the_log(deploy: Deploy) -> None:
     assert_refused(done, deployment.topics.trades, "1000000", "qtable rebuild")
 
 
+async def test_signals_that_were_made_anew_are_decided(deploy: Deploy) -> None:
+    """The newest decision answers an offset far beyond what the topic holds; the broker forgot the group's."""
+    deployment = await deploy(partitions=1)
+    worker = await deployment.started()
+    await deployment.send_signals(*(keyed(make_signal(signal_id=f"old-{n}")) for n in range(9)))
+    async with deployment.kafka.tail(deployment.topics.decisions) as tail:
+        await tail.count(9)
+        await deployment.settled()
+        assert (await worker.terminate())[0] == 0
+        await deployment.kafka.remove(deployment.topics.signals)
+        await deployment.kafka.create(deployment.topics.signals, 1)
+        await deployment.send_signals(keyed(make_signal(signal_id="new")))
+
+        await deployment.started()
+        *_, decision = await tail.count(10)
+
+    assert content(decision)["signal_id"] == "new"
+
+
 WRONG = {
     "META_STRATEGY_EPSILON": "1.5",
     "META_STRATEGY_ALPHA": "0",

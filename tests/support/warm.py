@@ -142,7 +142,8 @@ class _Server:
             if pid == 0:
                 return
             client = self._clients.pop(pid)
-            self._selector.unregister(client)
+            with contextlib.suppress(KeyError):  # it went before its process did
+                self._selector.unregister(client)
             code = os.waitstatus_to_exitcode(status)
             with contextlib.suppress(OSError):
                 client.sendall(b"%d\n" % (code if code >= 0 else 128 - code))

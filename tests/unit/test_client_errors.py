@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer.connection import KafkaConnection
-from consumer.errors import TransientError
+from consumer.errors import TransientError, describe
 from consumer.stream import dead_letter, groups, ownership, session, topics
 from consumer.stream.clients import admin_client
 from consumer.stream.dense_producer import DenseProducer
@@ -125,3 +125,10 @@ async def test_partitions_that_are_taken_away_while_lags_are_asked_for(
 async def test_a_partition_that_is_taken_away_between_two_steps(taken_away: Session) -> None:
     with pytest.raises(TransientError, match="not assigned"):
         await taken_away.run(asyncio.Event())
+
+
+@pytest.mark.parametrize(
+    ("error", "text"), [(TimeoutError(), "TimeoutError"), (OSError("refused"), "refused")]
+)
+def test_an_error_without_words_is_named(error: Exception, text: str) -> None:
+    assert describe(error) == text

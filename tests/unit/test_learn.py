@@ -8,11 +8,23 @@ from consumer.domain.context import ContextKey
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import FoldResult, PartitionState, Position
 from consumer.errors import BadMessageError
-from consumer.learn import learn
-from schemas import DeadLetterCode, MarketRegime, TradeClosed
+from consumer.learn import follow, learn
+from schemas import Candle, DeadLetterCode, MarketRegime, TradeClosed
 from tests.support.builders import make_trade
 
 ECHO = {"strategy": "scalp", "regime": "trend_up"}
+CANDLE = Candle(
+    schema_version=1,
+    symbol="BTCUSDT",
+    timeframe="1h",
+    open_time=1_772_366_400_000,
+    close_time=1_772_370_000_000,
+    open=100.0,
+    high=101.0,
+    low=99.0,
+    close=100.5,
+    volume=1.0,
+)
 
 
 def a_state() -> PartitionState:
@@ -91,3 +103,20 @@ def test_offsets_may_have_gaps() -> None:
         learn(state, trade(realized_r=1.0, **ECHO), offset=offset, timestamp_ms=0)
 
     assert state.position == Position(0, 101)
+
+
+def test_whatever_is_folded_is_progress() -> None:
+    """A feed of candles may take minutes to fold: no reason to end whoever does it."""
+    state = PartitionState(FoldSettings(candles=""))
+    bad = BadMessageError(DeadLetterCode.INVALID_JSON, "not a JSON object")
+    seen = [state.folded]
+    for fold in (
+        lambda: learn(state, trade(realized_r=3.5, **ECHO), offset=0, timestamp_ms=0),
+        lambda: learn(state, bad, offset=1, timestamp_ms=0),
+        lambda: follow(state, CANDLE, offset=0),
+        lambda: follow(state, bad, offset=1),
+    ):
+        fold()
+        seen.append(state.folded)
+
+    assert sorted(set(seen)) == seen
