@@ -132,7 +132,7 @@ class Pipeline:
         elif result.outcome == "duplicate":
             step.repeated.append(record)
         elif not isinstance(trade, BadMessageError):
-            step.counts.learn(trade, result)
+            step.counts.learn(result)
             self._rewards += 1
             if self._keep_every and self._rewards % self._keep_every == 0:
                 step.learned.append((trade, result))
@@ -187,7 +187,7 @@ class Pipeline:
         elif isinstance(decision, BadMessageError):
             self._refuse(step, record, decision, now_ms)
         else:
-            step.counts.decide(decision)
+            step.counts.decide(decision, record.received_s)
             self._decisions += 1
             if self._keep_every and self._decisions % self._keep_every == 0:
                 step.decided.append(decision)

@@ -103,3 +103,7 @@ class Record(Protocol):
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]:
         """Name and content each."""
+
+    @property
+    def received_s(self) -> float:
+        """When it was read, by `time.perf_counter` [s]."""

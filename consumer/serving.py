@@ -79,8 +79,8 @@ class PartitionServing:
         self._number = number
         self.state = PartitionState(shared.fold)
         self.sync: ViewSync[Any] | None = None
-        self._steps: deque[tuple[Step, float]] = deque()
-        """In hand, and when each was begun; the oldest is committed first."""
+        self._steps: deque[Step] = deque()
+        """In hand; the oldest is committed first."""
         self._late: CatchUp = CatchUp()
         self._teller: Teller | None = None
         self._followed: Counter[str] = Counter()
@@ -220,7 +220,6 @@ class PartitionServing:
     ) -> Sequence[Batch]:
         """Work off a batch; see PartitionWork."""
         shared, sync = self._shared, self._opened
-        begun_at = time.perf_counter()
         sync.begin_step()
         now_ms = shared.clock.now_ms()
         self._look_elsewhere()
@@ -231,7 +230,7 @@ class PartitionServing:
             step.refused.append((record, error))
             step.dead_letters.append(encode_dead_letter(record, error, now_ms))
         self._late = CatchUp()
-        self._steps.append((step, begun_at))
+        self._steps.append(step)
         batches = [
             Batch(shared.topics.decisions, self._number, step.decisions),
             Batch(shared.topics.dead_letters, None, step.dead_letters),
@@ -249,13 +248,12 @@ class PartitionServing:
 
     def committed(self, ends: Sequence[int | None]) -> None:
         """Count and log the oldest step, and let the view have it; see PartitionWork."""
-        shared, (step, begun_at) = self._shared, self._steps.popleft()
+        shared, step = self._shared, self._steps.popleft()
         shared.pipeline.advance(self.state, ends[0])
         self._opened.end_step()
         metrics = shared.metrics
-        took_s = time.perf_counter() - begun_at
         now_ms = shared.clock.now_ms()
-        count_step(metrics, step.counts, took_s=took_s, now_ms=now_ms)
+        count_step(metrics, step.counts, now_s=time.perf_counter(), now_ms=now_ms)
         self._count_candles(step)
         for decision in step.decided:
             shared.record_log.decision(decision)

@@ -1,14 +1,9 @@
 """What a step adds to the worker's instruments, counted as the step is made."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from consumer.decide import Decision
 from consumer.domain.partition_state import FoldResult
-from schemas import TradeClosed
-
-LEARNED: Final = frozenset({"win", "loss", "flat"})
-"""Outcomes of trades that were learned from."""
 
 
 @dataclass(slots=True)
@@ -22,6 +17,8 @@ class StepCounts:
     """By strategy, regime and mode."""
     signal_ts: list[int] = field(default_factory=list)
     """When each signal was made [Unix ms]."""
+    received_s: list[float] = field(default_factory=list)
+    """When each was read, by `time.perf_counter` [s]."""
     dwelt_s: dict[str, list[float]] = field(default_factory=dict)
     """How long regimes held that ended [s]."""
     rewards: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
@@ -29,21 +26,22 @@ class StepCounts:
     attributions: dict[str, int] = field(default_factory=dict)
     """Of trades to their decisions."""
     paths: dict[str, int] = field(default_factory=dict)
-    """Of trades that were learned from: folded or refused."""
+    """Of trades that were learned from, by what became of them."""
 
-    def decide(self, decision: Decision) -> None:
-        """Count a decision."""
+    def decide(self, decision: Decision, received_s: float) -> None:
+        """Count a decision on a signal that was read then."""
         regime, choice, ts_ms = decision.regime.regime, decision.choice, decision.signal.ts
         kind = (choice.arm, regime, choice.mode)
         self.decisions[kind] = self.decisions.get(kind, 0) + 1
         self.signal_ts.append(ts_ms)
+        self.received_s.append(received_s)
         held = decision.held
         if held is not None and held.regime is not regime:
             lasted_s = max(0.0, (ts_ms - held.since_ms) / 1000)
             self.dwelt_s.setdefault(str(held.regime), []).append(lasted_s)
 
-    def learn(self, trade: TradeClosed, result: FoldResult) -> None:
-        """Count a closed trade, with what it did."""
+    def learn(self, result: FoldResult) -> None:
+        """Count a closed trade by what it did."""
         context = result.context
         if context is None:
             return
@@ -55,6 +53,6 @@ class StepCounts:
         how = result.attribution
         if how is not None:
             self.attributions[how] = self.attributions.get(how, 0) + 1
-        if trade.path and result.outcome in LEARNED:
-            path = "folded" if result.paper else "refused"
+        path = result.path
+        if path is not None:
             self.paths[path] = self.paths.get(path, 0) + 1

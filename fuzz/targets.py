@@ -70,6 +70,7 @@ class FuzzRecord:
     value: bytes | None
     headers: Sequence[tuple[str, Any]]
     partition: int = PARTITION
+    received_s: float = 0.0
 
 
 @cache

@@ -58,6 +58,7 @@ class _Record:
     value: bytes | None
     partition: int = 0
     headers: Sequence[tuple[str, bytes | None]] = ()
+    received_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ MarketKey = tuple[str, str, str]
 
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
 
+PathOutcome = Literal["folded", "refused"]
+
 
 class Position(NamedTuple):
     """How far the logs of a partition are folded: the next offset of each."""
@@ -119,8 +121,8 @@ class FoldResult(NamedTuple):
     stats: ArmStats = NO_REWARDS
     """The arm after it."""
     attribution: Attribution | None = None
-    paper: int = 0
-    """Outcomes on paper that its path told."""
+    path: PathOutcome | None = None
+    """What became of its path; None where it has none, or none is looked at."""
 
 
 class _Arm(NamedTuple):
@@ -265,7 +267,9 @@ class PartitionState:
                 self.decisions.close(arm.decision, self.totals.next_sequence())
             self._note_realized(arm.decision, trade, reward_r)
         self.totals.rewards += 1
-        of_all, of_regime, paper = 0, 0, {}
+        of_all, of_regime = 0, 0
+        paper: Mapping[str, float] = {}
+        path: PathOutcome | None = None
         if trade.close_reason in self.settings.learn_exclude:
             (stats, _, _), ordinal = self.table.arms(arm.context, arm.strategy), 0
         else:
@@ -273,7 +277,10 @@ class PartitionState:
                 arm.context, arm.strategy, reward, arm.features
             )
             ordinal, of_all, of_regime = stats.count, widest.count, regime.count
-            paper = self._fold_path(arm, trade, atr)
+            # where candles tell it, a path would count twice; and without an ATR it tells nothing
+            if trade.path and atr is not None and self.following is None:
+                paper = self._fold_path(arm, trade, atr)
+                path = "folded" if paper else "refused"
         self._count_trade(
             FoldedTrade(
                 account,
@@ -299,13 +306,11 @@ class PartitionState:
             outcome = "excluded"
         return quick(
             FoldResult,
-            (outcome, arm.context, arm.strategy, reward, stats, arm.attribution, len(paper)),
+            (outcome, arm.context, arm.strategy, reward, stats, arm.attribution, path),
         )
 
-    def _fold_path(self, arm: _Arm, trade: TradeClosed, atr: float | None) -> dict[str, float]:
-        """Fold what each strategy would have earned; give it by id, nothing when it is not told."""
-        if atr is None or self.following is not None or not trade.path:
-            return {}  # where candles tell it, it would count twice
+    def _fold_path(self, arm: _Arm, trade: TradeClosed, atr: float) -> Mapping[str, float]:
+        """Fold what each strategy would have earned; give it by id, nothing when the path is refused."""
         found = paper_rewards(self.settings.ladders, trade, atr, self.settings.reward_unit)
         self.table.learn_on_paper(arm.context, found, arm.features)
         return found

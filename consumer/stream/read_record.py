@@ -1,6 +1,7 @@
 """A record that was read: what is used of the client's own, at a third of its price."""
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -24,6 +25,8 @@ class ReadRecord:
     headers: Final[tuple[tuple[str, bytes | None], ...]]
     size: Final[int]
     """Of key, value and headers [bytes]."""
+    received_s: Final[float]
+    """When it was read, by `time.perf_counter` [s]."""
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class ReadRecord:
         key: bytes | None,
         value: bytes | None,
         headers: tuple[tuple[str, bytes | None], ...],
+        received_s: float = 0.0,
     ) -> None:
         self.topic = topic
         self.partition = partition
@@ -46,6 +50,7 @@ class ReadRecord:
         for name, content in headers:
             size += len(name) + (0 if content is None else len(content))
         self.size = size
+        self.received_s = received_s
 
 
 _NO_TIME: Final = -1
@@ -63,4 +68,5 @@ def read_record(log: Any, record: Any) -> ReadRecord:
         record.key,
         record.value,
         tuple(record.headers),
+        perf_counter(),
     )

@@ -1,6 +1,5 @@
 """All instruments (contract, section 7). No label holds a symbol, an account or an id."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
@@ -40,11 +39,6 @@ class BatchHistogram(Histogram):
         for bucket, count in bucket_counts(self._upper_bounds, values).items():
             self._buckets[bucket].inc(count)
         self._sum.inc(sum(values))
-
-    def observe_times(self, value: float, times: int) -> None:
-        """Count a value several times."""
-        self._buckets[bisect_left(self._upper_bounds, value)].inc(times)
-        self._sum.inc(times * value)
 
 
 class SignedHistogram(BatchHistogram):

@@ -134,6 +134,7 @@ class FakeRecord:
     offset: int = 42
     timestamp: int = START_MS
     headers: Sequence[tuple[str, Any]] = field(default_factory=list)
+    received_s: float = 0.0
 
 
 def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

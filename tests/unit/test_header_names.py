@@ -1,6 +1,7 @@
 """Header names that are no UTF-8: the broker takes them, so reading must not end at them."""
 
 import struct
+from time import perf_counter
 
 import pytest
 from aiokafka import TopicPartition
@@ -69,6 +70,7 @@ def test_a_record_tells_what_the_clients_own_does(
 ) -> None:
     data = raw_batch(records)
     arguments = (None, 0, None, None, True, fetcher.READ_COMMITTED)
+    before_s = perf_counter()
     ours = list(TolerantRecords(LOG, KeptRecords(data), *arguments))
     theirs = list(TolerantRecords.__base__(LOG, MemoryRecords(data), *arguments))
 
@@ -79,6 +81,7 @@ def test_a_record_tells_what_the_clients_own_does(
             assert getattr(one, name) == getattr(other, name), name
         texts = (one.key, one.value, *(t for k, v in one.headers for t in (k, v)))
         assert one.size == sum(len(text) for text in texts if text is not None)
+        assert before_s <= one.received_s <= perf_counter()
 
 
 @pytest.mark.parametrize(("magic", "timestamp_ms"), [(0, -1), (1, 7)])

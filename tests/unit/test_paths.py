@@ -78,7 +78,7 @@ def test_every_strategy_learns_from_one_path() -> None:
 
     result = close(state, 1)
 
-    assert result.paper == len(STRATEGY_PROFILES)
+    assert result.path == "folded"
     assert paper_r(state) == pytest.approx(
         {name: partial_r(name, 3.0, 1.5) for name in STRATEGY_PROFILES}
     )
@@ -180,7 +180,7 @@ def test_an_echoed_trade_with_its_atr_has_a_path_too() -> None:
 
     result = state.fold_trade(TradeClosed.model_validate(trade), 1)
 
-    assert result.paper == len(STRATEGY_PROFILES)
+    assert result.path == "folded"
 
 
 # What is not
@@ -192,7 +192,7 @@ def test_a_trade_that_is_not_learned_from_has_no_paper(reason: CloseReason) -> N
 
     result = close(state, 1, close_reason=str(reason))
 
-    assert result.paper == 0
+    assert result.path is None
     assert paper_r(state) == {}
     assert state.calibrations == {}
 
@@ -202,9 +202,25 @@ def test_a_path_of_other_prices_is_refused_and_the_reward_counts() -> None:
 
     result = close(state, 1, path=[(0, 1e9, 9e8, 9.5e8)], realized_r=1.0)
 
-    assert (result.outcome, result.paper) == ("win", 0)
+    assert (result.outcome, result.path) == ("win", "refused")
     assert state.table.row(CONTEXT)["ultra_aggressive"].count == 1
     assert paper_r(state) == {"ultra_aggressive": 0.0}
+
+
+def test_where_candles_tell_it_a_path_is_not_looked_at() -> None:
+    result = close(a_state(candles=""), 1)
+
+    assert (result.outcome, result.path) == ("win", None)
+
+
+def test_a_path_without_an_atr_is_not_looked_at() -> None:
+    trade = make_trade(
+        decision_id="gone", strategy="scalp", regime="trend_up", realized_r=1.0, atr=None, path=PATH
+    )
+
+    result = a_state().fold_trade(TradeClosed.model_validate(trade), 1)
+
+    assert (result.outcome, result.path) == ("win", None)
 
 
 def test_a_repeat_folds_no_path_again() -> None:

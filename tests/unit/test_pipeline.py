@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.counting import count_step
 from consumer.decide import Decider
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState, Position
@@ -16,6 +17,7 @@ from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.pipeline import Pipeline, Step
+from consumer.telemetry.metrics import Metrics
 from consumer.wire import header
 from schemas import DeadLetterCode
 from tests.support.builders import OMIT, START_MS, FakeRecord, signal_bytes, trade_bytes
@@ -149,6 +151,22 @@ def test_one_of_so_many_is_kept_and_all_are_counted(keep_every: int, kept: list[
     assert [sum(map(len, found.counts.rewards.values())) for found in steps] == [3, 2]
     # the second step finds the decisions of the first one
     assert [found.counts.attributions for found in steps] == [{"echo": 3}, {"symbol": 2}]
+
+
+def test_a_decision_takes_from_when_its_record_was_read() -> None:
+    """Whatever it waited for before its batch; a dead letter and a repeat are no decisions."""
+    state, metrics = a_state(), Metrics()
+    asked = signals({"signal_id": "a"}, b"{", {"signal_id": "a"}, {"signal_id": "b"})
+    for number, record in enumerate(asked):
+        record.received_s = 100.0 + number
+
+    found = step(state, [], asked)
+    count_step(metrics, found.counts, now_s=104.0, now_ms=NOW)
+
+    (family,) = metrics.decision_seconds.collect()
+    values = {sample.name: sample.value for sample in family.samples}
+    assert values["meta_strategy_decision_seconds_count"] == 2
+    assert values["meta_strategy_decision_seconds_sum"] == 4.0 + 1.0
 
 
 def test_dead_letters_of_both_topics_name_their_record() -> None:
