@@ -125,13 +125,17 @@ class Assignment:
                         life.result()  # never returns by itself: raises why it ended
                 await self._serve()
         finally:
-            with contextlib.suppress(Exception):
+            # whoever gives up waiting for this cancels it, wherever it is
+            try:
                 await asyncio.gather(*(p.close(_CLOSE_TIMEOUT_S) for p in self._all))
-            for life in lives:
-                life.cancel()
-            if lives:
-                await asyncio.wait(lives)
-            await self._sink.stop()
+            finally:
+                for life in lives:
+                    life.cancel()
+                try:
+                    if lives:
+                        await asyncio.wait(lives)
+                finally:
+                    await self._sink.stop()
 
     @property
     def _all(self) -> Iterable[Partition]:

@@ -232,9 +232,12 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]  # the client ha
         assignment.stop()
         _, late = await asyncio.wait({serving}, timeout=_REVOKE_TIMEOUT_S)
         if late:
-            serving.cancel()
+            # a rebalance and the end of the session may meet here: a second cancel would hit the clean-up
+            if not serving.cancelling():
+                serving.cancel()
             await asyncio.wait(late, timeout=_LEAVE_TIMEOUT_S)
-        self._assignment = self._serving = None
+        if self._assignment is assignment:
+            self._assignment = self._serving = None
 
     @property
     def partitions(self) -> Mapping[int, Partition]:

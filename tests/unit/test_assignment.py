@@ -25,6 +25,7 @@ class QuickSink:
 
     def __init__(self) -> None:
         self.sent: list[dict[TopicPartition, int]] = []
+        self.is_stopped = False
 
     async def start(self) -> None:
         pass
@@ -38,7 +39,7 @@ class QuickSink:
         return [None] * len(batches)
 
     async def stop(self) -> None:
-        pass
+        self.is_stopped = True
 
 
 class SlowSink(QuickSink):
@@ -302,3 +303,39 @@ async def test_an_error_of_what_is_prepared_ends_it(
     with pytest.raises(RuntimeError, match="broken"):
         async with asyncio.timeout(10):
             await running
+
+
+class Unclosable(Busy):
+    """A partition without work whose view does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = _BACKLOG
+        self.closing = asyncio.Event()
+
+    async def close(self, _: float) -> None:
+        self.closing.set()
+        await asyncio.Event().wait()
+
+
+async def test_giving_up_what_is_being_closed_leaves_nothing_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time for it may end while it waits for the view."""
+    sink, partition = QuickSink(), Unclosable()
+    assignment = make_assignment(sink, partition)
+    life = asyncio.create_task(asyncio.Event().wait())
+
+    async def opened() -> list[asyncio.Task[object]]:
+        return [life]
+
+    monkeypatch.setattr(assignment, "_open", opened)
+    running = asyncio.create_task(assignment.run())
+    assignment.stop()
+    await partition.closing.wait()
+    running.cancel()
+    await asyncio.wait({running}, timeout=10)
+
+    assert running.cancelled()
+    assert life.cancelled()
+    assert sink.is_stopped

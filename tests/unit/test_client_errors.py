@@ -122,6 +122,34 @@ async def test_partitions_that_are_taken_away_while_lags_are_asked_for(
     assert await taken_away.lags() == {LOG: 2}
 
 
+async def test_who_gives_an_assignment_up_twice_cancels_it_once(
+    taken_away: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance and the end of the session may meet: the second cancel would hit the clean-up."""
+    monkeypatch.setattr(session, "_REVOKE_TIMEOUT_S", 0.0)
+    may_end, cancelled, newer = asyncio.Event(), asyncio.Event(), SimpleNamespace()
+
+    async def serve() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            await may_end.wait()
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0)
+    taken_away._assignment = SimpleNamespace(stop=lambda: None)  # type: ignore[assignment]
+    taken_away._serving = serving
+    giving_up = [asyncio.create_task(taken_away._close_assignment()) for _ in range(2)]
+    await cancelled.wait()
+    taken_away._assignment = newer  # type: ignore[assignment]
+    may_end.set()
+    await asyncio.wait(giving_up, timeout=10)
+
+    assert serving.cancelling() == 1
+    assert taken_away._assignment is newer
+
+
 async def test_a_partition_that_is_taken_away_between_two_steps(taken_away: Session) -> None:
     with pytest.raises(TransientError, match="not assigned"):
         await taken_away.run(asyncio.Event())
