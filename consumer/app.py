@@ -104,7 +104,6 @@ class Worker:
             look=self._look,
             metrics=self._metrics,
             tables=tables,
-            unavailable=TransientError,
         )
         try:
             port = await server.start()

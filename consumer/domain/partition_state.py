@@ -429,7 +429,8 @@ class PartitionState:
     @property
     def folded(self) -> int:
         """Give a number that grows with all that is folded."""
-        return self.totals.sequence + sum(self.position)
+        decisions, trades, candles = self.position
+        return self.totals.sequence + decisions + trades + candles
 
     # The view
 

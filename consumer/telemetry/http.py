@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from consumer.errors import TransientError
 from consumer.telemetry.health import Health
 from consumer.telemetry.metrics import Metrics
 
@@ -14,7 +15,7 @@ _MAX_REQUEST_BYTES = 1_024  # nothing is ever read from a body
 
 
 class Tables(Protocol):
-    """What the endpoints show of the whole table."""
+    """What the endpoints show of the whole table; all raise TransientError when Redis does not answer."""
 
     async def summary(self) -> dict[str, Any]:
         """Give the table in short."""
@@ -42,7 +43,6 @@ class Server:
         look: Gives the worker's health as it is now.
         metrics: What `/metrics` shows.
         tables: What the API shows.
-        unavailable: The error that `tables` raises when Redis does not answer.
     """
 
     def __init__(
@@ -53,14 +53,12 @@ class Server:
         look: Callable[[], Health],
         metrics: Metrics,
         tables: Tables,
-        unavailable: type[Exception],
     ) -> None:
         self._host = host
         self._port = port
         self._look = look
         self._metrics = metrics
         self._tables = tables
-        self._unavailable = unavailable
         self._page = resources.files("consumer.telemetry").joinpath("page.html").read_text("utf-8")
         self._runner: web.AppRunner | None = None
 
@@ -129,7 +127,7 @@ class Server:
         async def handle(request: web.Request) -> web.Response:
             try:
                 return _json(await read(request))
-            except self._unavailable as error:
+            except TransientError as error:
                 return _json({"error": str(error)}, 503)
 
         return handle

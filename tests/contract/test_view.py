@@ -25,12 +25,12 @@ from consumer.local.stack import Stack
 from consumer.ports import WriteAnswer
 from consumer.store import redis_view
 from consumer.store.client import connect
-from consumer.store.memory import MemoryView
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
 from schemas import Candle, TradeClosed
 from tests.support.builders import OMIT, make_trade
 from tests.support.fold_oracle import LEVELS, decision_id
+from tests.support.memory_view import MemoryView
 
 APPLIED, ALREADY, REWOUND = WriteAnswer.APPLIED, WriteAnswer.ALREADY_APPLIED, WriteAnswer.REWOUND
 OTHER_OWNER, META_MISMATCH = WriteAnswer.OTHER_OWNER, WriteAnswer.META_MISMATCH

@@ -7,7 +7,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from consumer.errors import TransientError
 from consumer.settings import Settings
 from consumer.telemetry.health import Health
 from consumer.telemetry.http import Server
@@ -36,7 +35,6 @@ async def server() -> AsyncIterator[tuple[Server, str]]:
         look=Health,
         metrics=Metrics(),
         tables=NoTables(),
-        unavailable=TransientError,
     )
     port = await made.start()
     yield made, f"http://127.0.0.1:{port}"

@@ -14,7 +14,6 @@ from consumer.errors import FencedError, RefusedError, TransientError
 from consumer.merging import MergedCandle, MergedTrade
 from consumer.pool import Pooling
 from consumer.ports import WriteAnswer
-from consumer.store.memory import MemoryDelta, MemoryView
 from consumer.store.view_sync import ViewSync
 from consumer.stream import assignment, ownership
 from consumer.stream.assignment import Assignment
@@ -27,6 +26,7 @@ from tests.simulation.consumer import FakeMember
 from tests.simulation.log import NewRecord
 from tests.simulation.schedule import FoundError, run_seed
 from tests.simulation.worker import simulated_clients
+from tests.support.memory_view import MemoryDelta, MemoryView
 
 Plant = Callable[[contextlib.ExitStack], None]
 PLANTED: dict[str, Plant] = {}

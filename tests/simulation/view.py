@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from consumer.domain.partition_state import Position, StoredPartition
 from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
-from consumer.store.memory import MemoryDelta, MemoryView
 from tests.simulation.cluster import Cluster
 from tests.simulation.loop import Process
 from tests.simulation.oracle import Watch
+from tests.support.memory_view import MemoryDelta, MemoryView
 
 _TIMEOUT_S = 0.5
 _KEPT = 12

@@ -11,9 +11,9 @@ from consumer.domain.partition_state import PartitionState, Position, StoredPart
 from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
 from consumer.store import view_sync
-from consumer.store.memory import MemoryDelta, MemoryView
 from consumer.store.view_sync import ViewSync
 from schemas import MarketRegime, Side
+from tests.support.memory_view import MemoryDelta, MemoryView
 
 
 class ManualClock:
