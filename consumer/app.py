@@ -127,8 +127,8 @@ class Worker:
             await self._serve(decider, tables, stop)
         finally:
             self._health.is_stopping = True
+            await server.stop()  # who still asks would open a connection again
             await tables.close()
-            await server.stop()
 
     async def _serve(self, decider: Decider, tables: WholeTable, stop: asyncio.Event) -> None:
         settings = self._settings
