@@ -134,9 +134,7 @@ class MetaStrategySelector:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, was {value!r}")
-        self.enabled = enabled
-        self.epsilon = epsilon
-        self.alpha = alpha
+        self._enabled = enabled
         # a process that starts often must not draw the same numbers each time
         self.seed = secrets.randbits(63) if seed is None else seed
         self.detector = detector
@@ -163,6 +161,21 @@ class MetaStrategySelector:
         self._file = None if state_file is None else TableFile(Path(state_file), reward_unit)
         if self._file is not None and (stored := self._file.load()) is not None:
             self._state.restore(stored)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it chooses; if not, it takes the default strategy always."""
+        return self._enabled
+
+    @property
+    def epsilon(self) -> float:
+        """Exploration rate [1] of a context without rewards."""
+        return self._policy.base_epsilon
+
+    @property
+    def alpha(self) -> float:
+        """Weight of a new reward in the average [1]."""
+        return self._state.settings.alpha
 
     @property
     def state_file(self) -> Path | None:
@@ -357,7 +370,7 @@ class MetaStrategySelector:
             self._policy,
             candidate_rule=self._rule,
             default_strategy=self._policy.default_strategy,
-            enabled=self.enabled,
+            enabled=self._enabled,
         )
         self._ladders.clear()
         self._ladders.update(ladders_of(profiles))

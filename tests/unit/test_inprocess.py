@@ -249,6 +249,20 @@ def test_a_wrong_setting_is_named(arguments: Any, message: str) -> None:
         MetaStrategySelector(**arguments)
 
 
+@pytest.mark.parametrize("name", ["enabled", "epsilon", "alpha"])
+def test_a_setting_is_told_and_cannot_be_assigned(name: str) -> None:
+    """It would be told as it was assigned, and choices would go on by what it was before."""
+    settings: dict[str, Any] = {"enabled": False, "epsilon": 0.3, "alpha": 0.5}
+    selector = MetaStrategySelector(**settings)
+    integration = MetaStrategyIntegration(**settings)
+
+    for one in (selector, integration.selector):
+        with pytest.raises(AttributeError):
+            setattr(one, name, True)
+        assert getattr(one, name) == settings[name]
+    assert integration.get_metrics()[name] == settings[name]  # type: ignore[literal-required]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
