@@ -24,6 +24,8 @@ _RANGING: Final = f"Ranging, low volatility: {_EVIDENCE}"
 _RANGING_WIDELY: Final = f"Ranging, high volatility: {_EVIDENCE}"
 _MIXED: Final = f"Mixed evidence: {_EVIDENCE}"
 """Made whole: native code takes half as long again for the parts of an f-string."""
+_HIGHEST_ADX: Final = 100.0
+_HIGHEST_STRENGTH: Final = 1.0
 _UNSURE_RANGE_PENALTY: Final = 0.2
 """Confidence that a range loses between low and high volatility [1] (contract)."""
 
@@ -89,7 +91,7 @@ def noted(held: Held | None, regime: MarketRegime, ts_ms: int, atr: float | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegimeDetector:
-    """Rules with thresholds; fractions are of the price: 0.04 is 4 %."""
+    """Rules with thresholds, each above 0; fractions are of the price: 0.04 is 4 %."""
 
     trend_adx_threshold: float = 25.0
     """ADX above which a market trends, within (0, 100]."""
@@ -118,13 +120,19 @@ class RegimeDetector:
     """Time that a regime lasts at least [ms], at least 0; an urgent one ends it at once."""
 
     def __post_init__(self) -> None:
+        for name, value, highest in (
+            ("trend_adx_threshold", self.trend_adx_threshold, _HIGHEST_ADX),
+            ("trend_strength_threshold", self.trend_strength_threshold, _HIGHEST_STRENGTH),
+        ):
+            if not 0.0 < value <= highest:
+                raise ValueError(f"{name} must be within (0, {highest:g}], was {value}")
         for name, value in asdict(self).items():
             if name.endswith("_threshold") and not value > 0.0:
                 raise ValueError(f"{name} must be above 0, was {value}")
         if self.atr_reference is not None and not self.atr_reference > 0.0:
             raise ValueError(f"atr_reference must be above 0, was {self.atr_reference}")
         if not 0.0 <= self.hysteresis <= 0.5:
-            raise ValueError(f"hysteresis must lie within 0 .. 0.5, was {self.hysteresis}")
+            raise ValueError(f"hysteresis must be within [0, 0.5], was {self.hysteresis}")
         if self.min_dwell_ms < 0:
             raise ValueError(f"min_dwell_ms must be at least 0, was {self.min_dwell_ms}")
         low, high = self.low_vol_atr_pct_threshold, self.high_vol_atr_pct_threshold
@@ -360,8 +368,8 @@ def _lenient(detector: RegimeDetector, regime: MarketRegime) -> RegimeDetector:
     elif regime in {MarketRegime.RANGE_LOW_VOL, MarketRegime.RANGE_HIGH_VOL}:
         factor = more if regime is MarketRegime.RANGE_LOW_VOL else less
         changes = {
-            "trend_adx_threshold": adx * more,
-            "trend_strength_threshold": strength * more,
+            "trend_adx_threshold": min(adx * more, _HIGHEST_ADX),
+            "trend_strength_threshold": min(strength * more, _HIGHEST_STRENGTH),
             "high_vol_atr_pct_threshold": min(max(high * factor, low), extreme),
         }
     elif regime is MarketRegime.HIGH_VOLATILITY:

@@ -1,6 +1,7 @@
 """The regime decides which strategies are eligible: each rule, each limit, in its order."""
 
-from math import inf, nextafter
+import re
+from math import inf, nan, nextafter
 from typing import Any
 
 import pytest
@@ -357,3 +358,34 @@ def test_a_downtrend_is_confirmed_as_its_mirror_is(told_by: list[tuple[float, fl
 
     assert found.confidence == up.confidence
     assert (found.regime == "unknown") == (up.regime == "unknown")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "allowed"),
+    [
+        ("trend_adx_threshold", (500.0, 100.1, 0.0, -1.0, nan), "within (0, 100]"),
+        ("trend_strength_threshold", (1.1, 0.0, -0.3, nan), "within (0, 1]"),
+        ("low_vol_atr_pct_threshold", (0.0, -0.01, nan), "above 0"),
+        ("high_vol_atr_pct_threshold", (0.0, -0.01, nan), "above 0"),
+        ("extreme_vol_atr_pct_threshold", (0.0, -0.01, nan), "above 0"),
+        ("illiquid_volume_threshold", (0.0, -1.0, nan), "above 0"),
+        ("illiquid_depth_threshold", (0.0, -1.0, nan), "above 0"),
+        ("illiquid_spread_bps_threshold", (0.0, -1.0, nan), "above 0"),
+        ("atr_reference", (0.0, -0.01, nan), "above 0"),
+        ("hysteresis", (-0.1, 0.6, nan), "within [0, 0.5]"),
+        ("min_dwell_ms", (-1,), "at least 0"),
+    ],
+)
+def test_a_threshold_out_of_range_is_refused(
+    name: str, wrong: tuple[float, ...], allowed: str
+) -> None:
+    """No market has an ADX of 500: nothing would ever trend, and nobody would be told."""
+    for value in wrong:
+        with pytest.raises(
+            ValueError, match="^" + re.escape(f"{name} must be {allowed}, was {value}")
+        ):
+            RegimeDetector(**{name: value})
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    RegimeDetector(trend_adx_threshold=100.0, trend_strength_threshold=1.0, hysteresis=0.5)

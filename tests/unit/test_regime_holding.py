@@ -84,6 +84,18 @@ def test_a_range_and_an_illiquid_market_hold_likewise() -> None:
     assert settle(detector, dry, volume_24h=2_500_000.0).regime is TREND
 
 
+def test_limits_that_give_way_may_leave_the_range_of_their_values() -> None:
+    """An ADX above 135 there is not: a range holds through every trend."""
+    detector = RegimeDetector(
+        trend_adx_threshold=90.0, trend_strength_threshold=0.9, hysteresis=0.5
+    )
+
+    for adx, strength in ((95.0, 0.95), (100.0, 1.0)):
+        fields = {"adx": adx, "trend_strength": strength}
+        assert settle(detector, None, **fields).regime is TREND
+        assert settle(detector, Held(RANGE, 0), **fields).regime is RANGE
+
+
 def test_a_regime_lasts_its_least_time() -> None:
     detector = RegimeDetector(min_dwell_ms=60_000)
     held = Held(RANGE, START_MS)
