@@ -96,8 +96,9 @@ class Worker:
         for warning in (*unknown_variables(os.environ), *settings.unread()):
             logger.warning(warning)
         decider = settings.decider
-        self._metrics.epsilon.set(settings.policy.epsilon(0))
-        tables = WholeTable(settings)
+        epsilon = decider.selector.policy.initial_epsilon
+        self._metrics.epsilon.set(epsilon)
+        tables = WholeTable(settings, epsilon)
         server = Server(
             settings.http_host,
             settings.http_port,
@@ -115,7 +116,7 @@ class Worker:
         logs.started(
             logger,
             enabled=settings.meta_strategy_enabled,
-            epsilon=settings.meta_strategy_epsilon,
+            epsilon=epsilon,
             alpha=settings.meta_strategy_alpha,
             policy=settings.meta_strategy_policy,
             policy_version=decider.policy_version,

@@ -88,7 +88,7 @@ class MetaStrategyIntegration:
         _log.info(
             "[META-STRATEGY] %s - epsilon=%.0f%%, alpha=%.0f%%",
             "Enabled" if enabled else "Disabled",
-            100 * epsilon,
+            100 * self.selector.epsilon,
             100 * alpha,
         )
 

@@ -170,7 +170,7 @@ class MetaStrategySelector:
     @property
     def epsilon(self) -> float:
         """Exploration rate [1] of a context without rewards."""
-        return self._policy.base_epsilon
+        return self._policy.initial_epsilon
 
     @property
     def alpha(self) -> float:

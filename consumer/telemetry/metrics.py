@@ -161,7 +161,10 @@ class Metrics:
             "drifting_arms", "Arms that lately earn something else than over all."
         )
         self.assigned_partitions = gauge("assigned_partitions", "Partitions of this worker.")
-        self.epsilon = gauge("epsilon", "Exploration rate of a context without rewards.")
+        self.epsilon = gauge(
+            "epsilon",
+            "Exploration rate of a context without rewards; 0 with a policy that explores at no fixed rate.",
+        )
         build = gauge("build_info", "Always 1; the version is its label.", "version")
         build.labels(version("meta-strategy-selector")).set(1)
         # rates need a first value of zero

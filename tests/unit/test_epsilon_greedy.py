@@ -292,6 +292,25 @@ def test_epsilon_decays_with_the_rewards_of_the_context(
     assert EpsilonGreedy(**rules).epsilon(rewards) == pytest.approx(epsilon, abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("rules", "epsilon"),
+    [
+        ({}, 0.1),
+        ({"base_epsilon": 0.2, "epsilon_min": 0.05}, 0.2),
+        ({"base_epsilon": 0.2, "epsilon_min": 0.3}, 0.3),
+    ],
+)
+def test_the_first_epsilon_is_what_a_new_context_is_explored_with(
+    rules: dict[str, float], epsilon: float
+) -> None:
+    policy = EpsilonGreedy(**rules)
+
+    choice = policy.choose(situation({}), EXPLOITING)
+
+    assert policy.initial_epsilon == epsilon
+    assert choice.propensity == pytest.approx(1.0 - epsilon + epsilon / len(choice.propensities))
+
+
 def test_propensities_follow_the_decayed_epsilon() -> None:
     row = {"moderate": arm(60, 1.0), "gone": arm(40, 1.0)}
 

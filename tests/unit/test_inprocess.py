@@ -263,6 +263,12 @@ def test_a_setting_is_told_and_cannot_be_assigned(name: str) -> None:
     assert integration.get_metrics()[name] == settings[name]  # type: ignore[literal-required]
 
 
+def test_the_epsilon_told_is_what_is_explored_with() -> None:
+    integration = MetaStrategyIntegration(epsilon=0.1, epsilon_min=0.3)
+
+    assert integration.get_metrics()["epsilon"] == 0.3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

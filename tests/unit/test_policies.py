@@ -312,7 +312,7 @@ def test_parameters_tell_policies_apart(name: SharedPolicy) -> None:
     assert policy(name).name == name
     assert policy(name).parameters() not in others
     assert policy(name).parameters() == policy(name).parameters()
-    assert policy(name).epsilon(5) == 0.0
+    assert policy(name).initial_epsilon == 0.0
 
 
 def test_values_out_of_range_are_refused() -> None:

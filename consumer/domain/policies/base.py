@@ -58,11 +58,12 @@ class Policy(Protocol):
     def leans_on_parents(self) -> bool:
         """Whether it looks at the rows over all symbols; if not, they need not be looked up."""
 
+    @property
+    def initial_epsilon(self) -> float:
+        """Exploration rate of a context without rewards [1]; 0 where none explores at a fixed rate."""
+
     def choose(self, situation: Situation, draws: Draws) -> Choice:
         """Pick one of the candidates; the only randomness is `draws`."""
-
-    def epsilon(self, rewards: int) -> float:
-        """Give the exploration rate [1] of a context with so many rewards."""
 
     def parameters(self) -> Mapping[str, float | str]:
         """Give all that changes its choices, for the policy's version."""

@@ -83,6 +83,11 @@ class EpsilonGreedy:
         """Whether it looks at the rows over all symbols: no."""
         return False
 
+    @property
+    def initial_epsilon(self) -> float:
+        """Exploration rate of a context without rewards [1]."""
+        return self.epsilon(0)
+
     def epsilon(self, rewards: int) -> float:
         """Give the exploration rate [1] of a context with so many rewards."""
         if self.epsilon_min is None:

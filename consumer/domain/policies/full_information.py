@@ -29,8 +29,9 @@ class FullInformation:
         """Whether it looks at the rows over all symbols: yes."""
         return True
 
-    def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - nothing is drawn, ever
-        """Give the exploration rate [1]: 0."""
+    @property
+    def initial_epsilon(self) -> float:
+        """Exploration rate [1]: 0, nothing is drawn, ever."""
         return 0.0
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:

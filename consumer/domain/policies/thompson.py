@@ -76,8 +76,9 @@ class Thompson:
         """Whether it looks at the rows over all symbols: yes."""
         return True
 
-    def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - no context explores at a fixed rate
-        """Give the exploration rate [1]: 0, it follows from what is known."""
+    @property
+    def initial_epsilon(self) -> float:
+        """Exploration rate [1]: 0, how much is explored follows from what is known."""
         return 0.0
 
     def choose(self, situation: Situation, draws: Draws) -> Choice:

@@ -62,11 +62,12 @@ class Ucb:
         """Whether it looks at the rows over all symbols: yes."""
         return True
 
-    def epsilon(self, rewards: int) -> float:  # noqa: ARG002 - nothing is drawn, ever
-        """Give the exploration rate [1]: 0."""
+    @property
+    def initial_epsilon(self) -> float:
+        """Exploration rate [1]: 0, nothing is drawn, ever."""
         return 0.0
 
-    def choose(self, situation: Situation, draws: Draws) -> Choice:  # noqa: ARG002 - as above
+    def choose(self, situation: Situation, draws: Draws) -> Choice:  # noqa: ARG002 - nothing is drawn
         """Pick one of the candidates."""
         favourite = cold_start(situation, self.default_strategy)
         return self._kept.get(situation, favourite, self._choose)
