@@ -3,11 +3,22 @@
 import re
 from pathlib import Path
 
-from consumer.settings import Settings
+import pytest
+
+from consumer.settings import Settings, load
+from consumer.store.meta import Meta
 from consumer.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def section(page: str, title: str) -> str:
+    """What stands under a heading, up to the next one of its level."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
 
 
 def test_the_reference_names_every_setting() -> None:
@@ -37,3 +48,59 @@ def test_links_between_documents_lead_somewhere() -> None:
     ]
 
     assert not broken
+
+
+# What the table depends on
+
+IDENTITY: dict[str, dict[str, object]] = {
+    "KAFKA_TRADE_CLOSED_TOPIC": {"kafka_trade_closed_topic": "other"},
+    "KAFKA_DECISIONS_TOPIC": {"kafka_decisions_topic": "other"},
+    "KAFKA_CANDLES_TOPIC": {"kafka_candles_topic": "candles"},
+    "META_STRATEGY_CANDLES_TIMEFRAME": {
+        "kafka_candles_topic": "candles",
+        "meta_strategy_candles_timeframe": "1m",
+    },
+    "META_STRATEGY_HALF_LIFE": {"meta_strategy_half_life": 50.0},
+    "META_STRATEGY_ALPHA": {"meta_strategy_alpha": 0.5},
+    "META_STRATEGY_REWARD_UNIT": {"meta_strategy_reward_unit": "risk"},
+    "META_STRATEGY_LEARN_EXCLUDE": {"meta_strategy_learn_exclude": "none"},
+    "META_STRATEGY_DECISION_TTL_DAYS": {"meta_strategy_decision_ttl_days": 1.0},
+    "META_STRATEGY_OPEN_DECISIONS_MAX": {"meta_strategy_open_decisions_max": 5},
+    "META_STRATEGY_DEDUPE_WINDOW": {"meta_strategy_dedupe_window": 5},
+    "META_STRATEGY_PROFILES_FILE": {},
+    "REGIME_ATR_REFERENCE": {"regime_atr_reference": 0.02},
+}
+"""What changes the identity of a table, with another value of it."""
+
+
+def fields_of(**settings: object) -> dict[str, str]:
+    found = load(**settings)
+    return Meta(found.fold, 8, found.topics).fields
+
+
+def test_the_identity_of_a_table_is_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with another value refuses to start: who sets one must know before."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text('[[profiles]]\nstrategy_id = "scalp"\nr_sl = 0.7\n')
+    usual = fields_of()
+    changed = set()
+    for name, settings in IDENTITY.items():
+        values = settings or {"meta_strategy_profiles_file": profiles}
+        differs = {key for key, value in fields_of(**values).items() if value != usual[key]}
+        assert differs, name
+        changed |= differs
+
+    # the others are this version's own, and the partition count
+    assert usual.keys() - changed == {"layout", "partitions", "features"}
+    rows = [row for row in REFERENCE.splitlines() if "part of the table's identity" in row]
+    documented = {
+        name for row in rows if row.startswith("|") for name in re.findall(r"`([A-Z_]{5,})`", row)
+    }
+    assert documented == IDENTITY.keys()
+    told = section(OPERATIONS, "Changing what the table depends on")
+    assert {name for name in IDENTITY if f"`{name}`" not in told} == set()
