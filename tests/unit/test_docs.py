@@ -1,6 +1,8 @@
 """Documents that name things of the code."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,31 @@ def test_the_identity_of_a_table_is_documented(
     assert documented == IDENTITY.keys()
     told = section(OPERATIONS, "Changing what the table depends on")
     assert {name for name in IDENTITY if f"`{name}`" not in told} == set()
+
+
+# What an operator sees
+
+
+def texts() -> Iterator[str]:
+    """All texts of the code, with nothing where a value stands."""
+    for path in ROOT.glob("consumer/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [
+                    part.value if isinstance(part, ast.Constant) else "\0" for part in node.values
+                ]
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_that_are_quoted_are_there() -> None:
+    """Somebody looks for them in the middle of the night."""
+    said = "\n".join(texts())
+    quoted = re.findall(r'"([^"\n]+)"', section(OPERATIONS, "What can go wrong"))
+    assert len(quoted) > 10
+
+    for quote in quoted:
+        # a value, and what follows the name of a variable, are not the text's own
+        for part in re.split(r"\.\.\.|\bN\b|\d+|: [A-Z_]{6,}.*", quote):
+            assert part.strip() in said, quote
