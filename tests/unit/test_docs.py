@@ -13,6 +13,7 @@ from consumer.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
@@ -134,3 +135,39 @@ def test_messages_that_are_quoted_are_there() -> None:
         # a value, and what follows the name of a variable, are not the text's own
         for part in re.split(r"\.\.\.|\bN\b|\d+|: [A-Z_]{6,}.*", quote):
             assert part.strip() in said, quote
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, by their whole name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "consumer":
+            yield from (f"consumer.{name.name}" for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_the_architecture_lists_every_module_above_those_that_know_it() -> None:
+    told = section(ARCHITECTURE, "Modules")
+    rows = re.findall(r"^\| (`.*?) \|", told, re.MULTILINE)
+    place = {
+        name: number
+        for number, row in enumerate(rows)
+        for name in re.findall(r"`(?:consumer/)?([a-z_]+)(?:/|\.py)`", row)
+    }
+
+    for path in [
+        path for part in ("consumer", "lab", "schemas") for path in ROOT.glob(f"{part}/**/*.py")
+    ]:
+        package, *parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts == ["__init__"]:
+            continue
+        own = parts[0] if package == "consumer" else package
+        for module in imported(path):
+            first, _, rest = module.partition(".")
+            known = rest.partition(".")[0] if first == "consumer" else first
+            if first in {"consumer", "lab", "schemas"} and known not in {own, ""}:
+                assert place[known] < place[own], (path, module)
+    for path in ROOT.glob("consumer/telemetry/[a-z]*.py"):
+        assert f"`{path.name}`" in told
