@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from consumer.cli.main import cli
 from consumer.settings import Settings, load
 from consumer.store.meta import Meta
 from consumer.telemetry.metrics import Metrics
@@ -51,6 +53,39 @@ def test_links_between_documents_lead_somewhere() -> None:
     ]
 
     assert not broken
+
+
+# Commands
+
+
+def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    context = click.Context(command)
+    for part in command.list_commands(context):
+        found = command.get_command(context, part)
+        assert found is not None
+        yield from commands(found, f"{name} {part}".strip())
+
+
+def test_the_reference_names_every_command_and_option() -> None:
+    """Who looks an option up must find it; who finds one must be able to give it."""
+    listed = {}
+    for row in re.findall(
+        r"^\| (`meta-strategy .*?) \| ", section(REFERENCE, "Commands"), re.MULTILINE
+    ):
+        first, *others = re.findall(r"`([^`]+)`", row)
+        group = " ".join(first.split()[1:2])
+        for form in (first.removeprefix("meta-strategy "), *(f"{group} {one}" for one in others)):
+            name = re.match(r"[a-z -]*[a-z]", form.partition(" --")[0].partition(" [")[0])
+            assert name
+            listed[name[0]] = set(re.findall(r"--[a-z-]+", form))
+
+    assert listed == {
+        name: {option for p in command.params for option in p.opts if option.startswith("--")}
+        for name, command in commands(cli, "")
+    }
 
 
 # What the table depends on
