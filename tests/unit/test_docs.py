@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from aiokafka.partitioner import murmur2
 
 from consumer.cli.main import cli
 from consumer.settings import Settings, load
@@ -53,6 +54,15 @@ def test_links_between_documents_lead_somewhere() -> None:
     ]
 
     assert not broken
+
+
+def test_the_readme_looks_for_its_symbol_where_it_is() -> None:
+    """Another partition holds nothing of it: the first look at the table would find none."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (partitions,) = re.findall(r"topics create --partitions (\d+)", page)
+    ((number, symbol),) = re.findall(r"ms:\{(\d+)\}:q:default:(\w+):", page)
+
+    assert int(number) == (murmur2(symbol.encode()) & 0x7FFFFFFF) % int(partitions)
 
 
 # Commands
