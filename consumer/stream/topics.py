@@ -21,6 +21,8 @@ _TIMEOUT_S = 30.0
 _KNOWN_POLL_S = 0.05
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 """The memory of the system: never compacted, never deleted (contract, section 1)."""
+_OF_THE_TOPIC = 1
+"""Source of a setting that was made for the topic itself; others are a broker's, or Kafka's defaults."""
 
 
 async def partition_counts(
@@ -171,11 +173,25 @@ async def _make_right(
     if name in names.kept and name != names.candles:  # a feed that is there is somebody else's
         current = (await topic_configs(admin, [name])).get(name, {})
         if any(current.get(key) != value for key, value in _FOREVER.items()):
-            await admin.alter_configs(
-                [ConfigResource(ConfigResourceType.TOPIC, name, configs=configs)]
-            )
+            # the client has no request that changes some alone: what is not named would be lost
+            kept = configs | await _own_configs(admin, name) | _FOREVER
+            resource = ConfigResource(ConfigResourceType.TOPIC, name, configs=kept)
+            for response in await admin.alter_configs([resource]):
+                _raise_on_error(response, name)
             text += f"; set {', '.join(f'{k}={v}' for k, v in _FOREVER.items())}"
     return text
+
+
+async def _own_configs(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    """Read the settings that were made for a topic itself.
+
+    Raises:
+        RefusedError: They may not be read.
+    """
+    (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    _raise_on_error(response, name)
+    ((_, _, _, _, entries),) = response.resources
+    return {entry[0]: entry[1] for entry in entries if entry[3] == _OF_THE_TOPIC}
 
 
 async def _until_known(admin: AIOKafkaAdminClient, least: Mapping[str, int]) -> None:
@@ -203,7 +219,8 @@ def _raise_on_error(response: object, name: str) -> None:
     errors: Sequence[tuple[object, ...]] = (
         getattr(response, "topic_errors", None)
         or getattr(response, "topic_error_codes", None)
-        or ()
+        # of settings
+        or [(entry[3], *entry[:2]) for entry in getattr(response, "resources", ())]
     )
     for entry in errors:
         if entry[0] == name and entry[1] != 0:

@@ -193,6 +193,26 @@ async def test_nobody_makes_or_deletes_other_topics(secured: Secured, user: str)
     assert codes == [31 if user == "operator" else 29]
 
 
+async def test_settings_that_were_refused_are_not_told_as_set(secured: Secured) -> None:
+    """The client does not raise what a broker answers: who believed it would lose the memory to retention."""
+    short = {"retention.ms": "31536000000"}
+    async with secured.clients("operator") as clients:
+        await clients.admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, "trade-closed", short)]
+        )
+    try:
+        refused = await secured.run("topics", "create")  # as the worker's user, who may not
+    finally:
+        mended = await secured.run("topics", "create", user="operator")
+
+    assert refused.code == 1, refused
+    assert refused.own_lines == ["meta-strategy: topic trade-closed: Topic authorization failed."]
+    assert mended.code == 0, mended
+    assert (
+        "trade-closed: has 2 partitions; set cleanup.policy=delete, retention.ms=-1" in mended.out
+    )
+
+
 async def test_a_worker_is_let_into_its_own_group_only(secured: Secured) -> None:
     for user, group in (("selector", "foreign"), ("router", "meta-strategy")):
         consumer = AIOKafkaConsumer(

@@ -156,6 +156,22 @@ async def test_topics_create_mends_the_memory_s_retention(deploy: Deploy, kafka:
     assert await kafka.partitions(deployment.topics.signals) == 2
 
 
+async def test_topics_create_keeps_what_else_a_topic_was_given(
+    deploy: Deploy, kafka: KafkaIo
+) -> None:
+    """Kafka puts back to its defaults what a request to alter a topic does not name."""
+    deployment = await deploy(topics=False)
+    own = {"max.message.bytes": "131072", "compression.type": "zstd"}
+    await kafka.create(deployment.topics.trades, 2, own | {"retention.ms": "1000"})
+
+    done = await deployment.run("topics", "create")
+
+    assert done.code == 0, done
+    config = await config_of(kafka, deployment.topics.trades)
+    assert {name: config[name] for name in own} == own
+    assert (config["cleanup.policy"], config["retention.ms"]) == ("delete", "-1")
+
+
 async def test_a_feed_that_is_there_keeps_its_own_settings(deploy: Deploy, kafka: KafkaIo) -> None:
     """Candles are somebody else's: a worker reads them as they are, doctor says what that means."""
     deployment = await deploy(topics=False)
