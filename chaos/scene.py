@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Literal, Self
 
@@ -23,7 +23,8 @@ from chaos.traffic import Traffic
 from consumer.connection import TopicNames
 from consumer.settings import Settings
 from consumer.stream.clients import admin_client
-from consumer.stream.topics import create_topics, log_bounds
+from consumer.stream.log_reader import LogReader
+from consumer.stream.topics import create_topics
 from consumer.table_commands import rebuild_table
 
 WINDOW = 8_000
@@ -174,11 +175,16 @@ class Scene:
             offsets = await admin.list_consumer_group_offsets(GROUP)
         for topic in filter(None, (self.topics.signals, self.topics.trades, self.topics.candles)):
             logs = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-            bounds = await log_bounds(self.servers.connection, logs)
+            ends = await self._ends(logs)
             done = {log: offsets[log].offset for log in logs if log in offsets}
             # the group's position may stand before the marker of a transaction, never before a record
-            found[topic] = sum(max(0, last - done.get(log, 0)) for log, (_, last) in bounds.items())
+            found[topic] = sum(max(0, end - done.get(log, 0)) for log, end in ends.items())
         return found
+
+    async def _ends(self, logs: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Give the offset behind the last record of each log, committed or not."""
+        async with LogReader(self.servers.connection, (), isolation="read_uncommitted") as reader:
+            return await reader.ends(logs)
 
     async def settled(self, timeout_s: float = _SETTLE_S) -> float:
         """Wait until all is worked off and Redis stands at the logs' ends; give the time [s].
@@ -211,10 +217,9 @@ class Scene:
         try:
             for name, topic in learned.items():
                 logs = [TopicPartition(topic, number) for number in range(PARTITIONS) if topic]
-                bounds = await log_bounds(self.servers.connection, logs)
-                for log, (_, last) in bounds.items():
+                for log, end in (await self._ends(logs)).items():
                     mark = await redis.hget(f"{PREFIX}:{{{log.partition}}}:watermark", name)
-                    if mark is None or int(mark) < last:
+                    if mark is None or int(mark) < end:
                         return False
         finally:
             await redis.aclose()

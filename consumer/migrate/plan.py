@@ -9,7 +9,7 @@ from consumer.errors import RefusedError
 from consumer.settings import Settings
 from consumer.stream.clients import admin_client
 from consumer.stream.groups import has_members
-from consumer.stream.topics import log_bounds, partition_counts
+from consumer.stream.topics import ever_written, partition_counts
 from consumer.view import make_view
 
 
@@ -69,12 +69,11 @@ async def plan_migration(settings: Settings, partitions: int, suffix: str) -> Mi
     logs = [
         log for name in new_names.co_partitioned for log in logs_of_topic(name, found[name] or 0)
     ]
-    for log, (_, last) in (await log_bounds(connection, logs)).items():
-        if last:
-            raise RefusedError(
-                f"topic {log.topic} holds records already: of a migration that was broken off, or "
-                "of somebody else; choose other names with --suffix, or delete it"
-            )
+    if written := await ever_written(connection, logs):
+        raise RefusedError(
+            f"topic {written[0].topic} holds records already: of a migration that was broken off, or "
+            "of somebody else; choose other names with --suffix, or delete it"
+        )
     view = make_view(settings, partitions)
     try:
         await view.positions([0])  # it is written last: better to know now that it is away

@@ -11,7 +11,7 @@ from consumer.errors import RefusedError, TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 from consumer.stream.log_reader import LogReader
 from consumer.stream.read_record import ReadRecord
-from consumer.stream.topics import log_bounds, partition_counts
+from consumer.stream.topics import partition_counts
 
 _TIMEOUT_S = 30.0
 
@@ -59,11 +59,11 @@ async def read_dead_letters(connection: KafkaConnection, topic: str) -> AsyncIte
     if count is None:
         raise RefusedError(f"topic {topic} is missing: run `meta-strategy topics create`")
     partitions = [TopicPartition(topic, number) for number in range(count)]
-    bounds = await log_bounds(connection, partitions)
     async with LogReader(connection, partitions) as reader:
+        # where it can read to: a worker at work has a transaction open
+        begins, ends = await reader.begins(partitions), await reader.ends(partitions)
         for partition in partitions:
-            first, last = bounds[partition]
-            async for record in reader.read(partition, first, last):
+            async for record in reader.read(partition, begins[partition], ends[partition]):
                 yield _parse(record)
 
 

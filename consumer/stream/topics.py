@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
@@ -14,8 +14,9 @@ from aiokafka.errors import (
 )
 
 from consumer.connection import KafkaConnection, TopicNames
-from consumer.errors import RefusedError, TransientError, describe
-from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
+from consumer.errors import RefusedError, TransientError
+from consumer.stream.clients import admin_client
+from consumer.stream.log_reader import LogReader
 
 _TIMEOUT_S = 30.0
 _KNOWN_POLL_S = 0.05
@@ -163,7 +164,7 @@ async def _make_right(
         return f"{name}: created with {wanted} partitions, {copies} copies"
     text = f"{name}: has {count} partitions"
     if count < wanted and name != names.dead_letters:
-        if await _holds_records(connection, name, count):
+        if await ever_written(connection, [TopicPartition(name, n) for n in range(count)]):
             raise RefusedError(
                 f"topic {name} has {count} of {wanted} partitions and holds records, which growing "
                 "would part from their symbols: run `meta-strategy topics migrate`"
@@ -231,27 +232,14 @@ def _raise_on_error(response: object, name: str) -> None:
             raise RefusedError(f"topic {name}: {message or error.__name__}")
 
 
-async def _holds_records(connection: KafkaConnection, name: str, count: int) -> bool:
-    ends = await log_bounds(connection, [TopicPartition(name, n) for n in range(count)])
-    return any(last > 0 for _, last in ends.values())
-
-
-async def log_bounds(
+async def ever_written(
     connection: KafkaConnection, partitions: Sequence[TopicPartition]
-) -> Mapping[TopicPartition, tuple[int, int]]:
-    """Give the first offset of each log and the one behind its last record.
+) -> list[TopicPartition]:
+    """Name the logs that something was ever written to, be it committed or not.
 
     Raises:
         TransientError: Kafka does not answer.
     """
-    consumer = AIOKafkaConsumer(**connection.options(), enable_auto_commit=False)
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            await consumer.start()
-            first = await consumer.beginning_offsets(list(partitions))
-            last = await consumer.end_offsets(list(partitions))
-    except KAFKA_ERRORS as error:
-        raise TransientError(f"Kafka: {describe(error)}") from error
-    finally:
-        await stop_within(consumer, 2.0)
-    return {p: (first[p], last[p]) for p in partitions}
+    async with LogReader(connection, (), isolation="read_uncommitted") as reader:
+        ends = await reader.ends(partitions)
+    return [log for log, end in ends.items() if end]

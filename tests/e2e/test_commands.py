@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from click.testing import CliRunner
 
@@ -374,6 +375,40 @@ async def test_dead_letters_are_listed_and_sent_again(deploy: Deploy) -> None:
         last = headers_of(tail.records[-1])
         assert (last["dlq.reason"], last["traceparent"]) == ("invalid_json", "t")
         assert [k for k, _ in tail.records[-1].headers].count("dlq.reason") == 1
+
+
+def dead_letter(in_partition: int, **told: str) -> Out:
+    """A record among the dead letters that tells this in its headers."""
+    headers = [(f"dlq.{name}", text.encode()) for name, text in told.items()]
+    return Out(value=b"{}", key=b"X", partition=in_partition, headers=headers)
+
+
+async def test_dead_letters_are_read_up_to_an_open_transaction(deploy: Deploy) -> None:
+    """A worker at work has one open: what it has not committed yet nobody can read."""
+    deployment = await deploy(partitions=2)
+    topics = deployment.topics
+    told = {"topic": topics.trades, "partition": "0"}
+    before = [dead_letter(n, offset=f"{n}", **told) for n in (0, 1)]
+    await deployment.kafka.send(topics.dead_letters, before)
+    worker = AIOKafkaProducer(
+        bootstrap_servers=deployment.stack.bootstrap_servers,
+        transactional_id=f"{deployment.group}-at-work",
+    )
+    await worker.start()
+    try:
+        await worker.begin_transaction()
+        await worker.send_and_wait(topics.dead_letters, b"{}", partition=0)
+        behind = [dead_letter(n, offset=f"{n + 2}", **told) for n in (0, 1)]
+        await deployment.kafka.send(topics.dead_letters, behind)
+
+        listed = await deployment.run("dead-letters", "list", "--json")
+        sent = await deployment.run("dead-letters", "replay", "--yes")
+    finally:
+        await worker.stop()
+
+    assert listed.code == 0, listed
+    assert [json.loads(line)["offset"] for line in listed.out.splitlines()] == [0, 1, 3]
+    assert (sent.code, sent.out) == (0, "3 records sent\n"), sent
 
 
 def decision_like(signal: dict[str, Any]) -> dict[str, Any]:

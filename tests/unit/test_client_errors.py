@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError, describe
-from consumer.stream import dead_letter, groups, ownership, session, topics
+from consumer.stream import dead_letter, groups, ownership, session
 from consumer.stream.clients import admin_client
 from consumer.stream.dense_producer import DenseProducer
 from consumer.stream.log_reader import LogReader
@@ -45,7 +45,6 @@ STARTS: dict[str, Callable[[], Awaitable[object]]] = {
     "sink": lambda: TransactionalSink(CONNECTION, "group").start(),
     "shutting out": lambda: ownership._shut_out(CONNECTION, "somebody"),
     "offsets": lambda: groups.commit_offsets(CONNECTION, "group", {LOG: 0}),
-    "bounds": lambda: topics.log_bounds(CONNECTION, [LOG]),
     "dead letters": lambda: dead_letter.resend(CONNECTION, []),
 }
 
