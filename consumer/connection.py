@@ -71,6 +71,11 @@ class TopicNames:
     pool: str = ""
 
     @property
+    def inputs(self) -> list[str]:
+        """Topics whose records the worker works off, or refuses."""
+        return [self.signals, self.trades, *filter(None, [self.candles])]
+
+    @property
     def co_partitioned(self) -> list[str]:
         """Topics in which one partition number owns a symbol."""
         return [self.signals, *self.memory]

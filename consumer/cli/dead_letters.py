@@ -42,10 +42,14 @@ def list_(as_json: bool) -> None:
                 )
             )
         else:
-            place = f"{letter.topic}-{letter.partition}@{letter.offset}"
-            click.echo(f"{letter.ts} {place:28} {letter.reason:20} {letter.error}")
+            click.echo(f"{letter.ts} {_place(letter):28} {letter.reason:20} {letter.error}")
     if not as_json:
         click.echo(f"{len(letters)} dead letters")
+
+
+def _place(letter: DeadLetter) -> str:
+    partition, offset = ("?" if n is None else n for n in (letter.partition, letter.offset))
+    return f"{letter.topic or '?'}-{partition}@{offset}"
 
 
 def _text(value: bytes | None) -> str | None:
@@ -65,10 +69,15 @@ def replay(reason: str | None, limit: int | None, yes: bool) -> None:
     whole = [found for found in letters if found.reason != DeadLetterCode.TOO_LARGE]
     if cut := len(letters) - len(whole):
         click.echo(f"{cut} were cut when they were kept and cannot be sent again", err=True)
-    whole = whole[:limit]
-    if not whole:
+    inputs = loaded.topics.inputs
+    # whoever may write a dead letter must not have a decision sent by it
+    ours = [found for found in whole if found.topic in inputs]
+    if others := len(whole) - len(ours):
+        click.echo(f"{others} name none of {', '.join(inputs)} and cannot be sent again", err=True)
+    ours = ours[:limit]
+    if not ours:
         click.echo("nothing to send")
         return
     if not yes:
-        click.confirm(f"Send {len(whole)} records again?", abort=True)
-    click.echo(f"{asyncio.run(resend(loaded.connection, whole))} records sent")
+        click.confirm(f"Send {len(ours)} records again?", abort=True)
+    click.echo(f"{asyncio.run(resend(loaded.connection, ours))} records sent")

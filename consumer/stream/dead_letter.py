@@ -18,11 +18,12 @@ _TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused record."""
+    """One refused record, by what its headers tell; a stranger may have written them."""
 
     topic: str
-    partition: int
-    offset: int
+    """Empty when it tells none."""
+    partition: int | None
+    offset: int | None
     reason: str
     error: str
     ts: str
@@ -38,13 +39,20 @@ def _parse(record: ReadRecord) -> DeadLetter:
     headers = {k: (v or b"").decode(errors="replace") for k, v in record.headers}
     return DeadLetter(
         headers.get("dlq.topic", ""),
-        int(headers.get("dlq.partition", "-1")),
-        int(headers.get("dlq.offset", "-1")),
+        _number(headers.get("dlq.partition", "")),
+        _number(headers.get("dlq.offset", "")),
         headers.get("dlq.reason", ""),
         headers.get("dlq.error", ""),
         headers.get("dlq.ts", ""),
         record,
     )
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
 
 
 async def read_dead_letters(connection: KafkaConnection, topic: str) -> AsyncIterator[DeadLetter]:

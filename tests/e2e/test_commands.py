@@ -411,6 +411,55 @@ async def test_dead_letters_are_read_up_to_an_open_transaction(deploy: Deploy) -
     assert (sent.code, sent.out) == (0, "3 records sent\n"), sent
 
 
+async def test_dead_letters_that_a_stranger_wrote_are_shown_and_go_where_they_may(
+    deploy: Deploy,
+) -> None:
+    """Who may write there could else end every listing, or send a decision by the operator's hand."""
+    deployment = await deploy(partitions=1)
+    topics, feed = deployment.topics, f"{deployment.prefix}-feed"
+    deployment.settings["KAFKA_CANDLES_TOPIC"] = feed
+    await deployment.kafka.create(feed, 1)
+    letters = [
+        dead_letter(0, topic=topics.trades, partition="seven", offset="9" * 5_000, ts="1"),
+        dead_letter(0, topic=topics.signals, partition="3", offset="", ts="2"),
+        dead_letter(0, topic=topics.decisions, partition="0", offset="4", ts="3"),
+        dead_letter(0, topic="no topic at all", partition="0", offset="5", ts="4"),
+        dead_letter(0, ts="5"),
+        dead_letter(0, topic=feed, partition="0", offset="6", ts="6"),
+    ]
+    await deployment.kafka.send(topics.dead_letters, letters)
+
+    listed = await deployment.run("dead-letters", "list")
+    as_json = await deployment.run("dead-letters", "list", "--json")
+    sent = await deployment.run("dead-letters", "replay", "--yes")
+
+    assert (listed.code, as_json.code) == (0, 0), (listed, as_json)
+    places = [line.split("  ")[0] for line in listed.out.splitlines()]
+    assert places == [
+        f"1 {topics.trades}-?@?",
+        f"2 {topics.signals}-3@?",
+        f"3 {topics.decisions}-0@4",
+        "4 no topic at all-0@5",
+        "5 ?-?@?",
+        f"6 {feed}-0@6",
+        "6 dead letters",
+    ]
+    found = [json.loads(line) for line in as_json.out.splitlines()]
+    assert [(one["topic"], one["partition"], one["offset"]) for one in found] == [
+        (topics.trades, None, None),
+        (topics.signals, 3, None),
+        (topics.decisions, 0, 4),
+        ("no topic at all", 0, 5),
+        ("", None, None),
+        (feed, 0, 6),
+    ]
+    assert (sent.code, sent.out) == (0, "3 records sent\n"), sent
+    inputs = topics.signals, topics.trades, feed
+    assert sent.own_lines == [f"3 name none of {', '.join(inputs)} and cannot be sent again"]
+    for topic, count in (*dict.fromkeys(inputs, 1).items(), (topics.decisions, 0)):
+        assert len(await deployment.kafka.read(topic)) == count, topic
+
+
 def decision_like(signal: dict[str, Any]) -> dict[str, Any]:
     """What a trade must know of a decision that is not made yet."""
     return {
