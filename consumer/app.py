@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import os
 import random
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from consumer.errors import FencedError, MetaStrategyError, RefusedError, Transi
 from consumer.pipeline import Pipeline
 from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
-from consumer.settings import Settings, unknown_variables
+from consumer.settings import Settings, given_variables, unknown_variables
 from consumer.store.eviction import eviction_problem
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
@@ -93,7 +92,7 @@ class Worker:
             RefusedError: The servers hold what does not fit.
         """
         settings, logger = self._settings, self._logger
-        for warning in (*unknown_variables(os.environ), *settings.unread()):
+        for warning in (*unknown_variables(given_variables()), *settings.unread()):
             logger.warning(warning)
         decider = settings.decider
         epsilon = decider.selector.policy.initial_epsilon

@@ -4,16 +4,18 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -147,7 +149,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read secrets from named files, too."""
-        return init_settings, _SecretFiles(settings_cls), env_settings, dotenv_settings
+        sources = [init_settings]
+        for source in (env_settings, dotenv_settings):
+            variables = cast("EnvSettingsSource", source).env_vars
+            sources += [_SecretFiles(settings_cls, variables), source]
+        return tuple(sources)
 
     @model_validator(mode="before")
     @classmethod
@@ -389,21 +395,34 @@ class Settings(BaseSettings):
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Values of secrets from the files that `<NAME>_FILE` name."""
+    """Values of secrets from the files that `<NAME>_FILE` name.
+
+    Args:
+        settings_cls: The settings.
+        variables: Of the environment, or of `.env`; names in lower case.
+    """
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]
+    ) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        return _secret_from_file(field_name.upper()), field_name, False
+        return _secret_from_file(field_name.upper(), self._variables), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        found = {name.lower(): _secret_from_file(name) for name in _SECRETS}
+        # a file that is named in `.env` is not looked at when the environment has the secret
+        wanted = [name for name in _SECRETS if name.lower() not in self.current_state]
+        found = {name.lower(): _secret_from_file(name, self._variables) for name in wanted}
         return {name: value for name, value in found.items() if value is not None}
 
 
-def _secret_from_file(variable: str) -> str | None:
-    path = os.environ.get(f"{variable}_FILE", "").strip()
+def _secret_from_file(variable: str, variables: Mapping[str, str | None]) -> str | None:
+    path = (variables.get(f"{variable}_FILE".lower()) or "").strip()
     if not path:
         return None
-    if os.environ.get(variable, "").strip():
+    if (variables.get(variable.lower()) or "").strip():
         raise SettingsError(f"{variable}_FILE: {variable} is set, too; set only one of them")
     try:
         return Path(path).read_text(encoding="utf-8").strip()
@@ -485,6 +504,12 @@ def load_profiles(path: Path) -> tuple[StrategyProfile, ...]:
             raise SettingsError(f"{where}: profile {number}: {profile.strategy_id} is there twice")
         found[profile.strategy_id] = profile
     return tuple(found.values())
+
+
+def given_variables() -> set[str]:
+    """Name all variables of the environment and of `.env`, as they are written there."""
+    in_file = DotEnvSettingsSource(Settings, case_sensitive=True, env_ignore_empty=False)
+    return {*os.environ, *in_file.env_vars}
 
 
 def unknown_variables(names: Iterable[str]) -> list[str]:

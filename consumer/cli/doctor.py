@@ -1,7 +1,6 @@
 """`meta-strategy doctor`."""
 
 import asyncio
-import os
 import sys
 
 import click
@@ -14,7 +13,8 @@ from consumer.doctor import Finding, examine
 def doctor() -> None:
     """Check settings, Kafka, topics and Redis; exit code 1 when something is wrong."""
     loaded = settings.load()
-    for warning in (*settings.unknown_variables(os.environ), *loaded.unread()):
+    unknown = settings.unknown_variables(settings.given_variables())
+    for warning in (*unknown, *loaded.unread()):
         _show(Finding("settings", "warning", warning))
     _show(Finding("settings", "ok", f"policy {loaded.meta_strategy_policy}"))
     findings = asyncio.run(_examine(loaded))

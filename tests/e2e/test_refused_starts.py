@@ -187,6 +187,18 @@ async def test_an_unknown_variable_is_warned_about_with_the_nearest_name(deploy:
     assert any("REGIME_HIGH_VOL" in w and "REGIME_HIGH_VOL_ATR_PCT" in w for w in warnings)
 
 
+async def test_an_unknown_variable_in_the_env_file_is_warned_about_too(deploy: Deploy) -> None:
+    deployment = await deploy(partitions=1)
+    (deployment.directory / ".env").write_text("META_STRATEGY_POLICI=thompson\n")
+    warning = "META_STRATEGY_POLICI: is no setting; the nearest is META_STRATEGY_POLICY"
+
+    worker = await deployment.started()
+    done = await deployment.run("doctor")
+
+    assert warning in [line["event"] for line in worker.lines() if line["level"] == "warning"]
+    assert f"warning settings: {warning}" in done.out.splitlines()
+
+
 async def test_a_secret_never_appears_in_an_error(deploy: Deploy) -> None:
     deployment = await deploy(topics=False)
     canary = "canary-5e1c"

@@ -8,7 +8,13 @@ import pytest
 
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.errors import SettingsError
-from consumer.settings import Settings, load, load_profiles, unknown_variables
+from consumer.settings import (
+    Settings,
+    given_variables,
+    load,
+    load_profiles,
+    unknown_variables,
+)
 from schemas import CloseReason, StrategyID
 
 SECRET = "canary-7351-secret"  # noqa: S105 - that is what is tested
@@ -430,7 +436,79 @@ def test_a_wrong_value_in_a_secret_file_names_the_variable(env: Any) -> None:
     assert SECRET not in text
 
 
+def dotenv(**variables: str) -> None:
+    Path(".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+
+
+def test_the_env_file_may_name_files_of_secrets_too() -> None:
+    Path("password").write_text(f"{SECRET}\n")
+    Path("url").write_text("rediss://host:6380/1\n")
+    dotenv(KAFKA_SASL_PASSWORD_FILE="password", REDIS_URL_FILE="url")  # noqa: S106 - a path
+
+    found = load()
+
+    assert found.kafka_sasl_password is not None
+    assert found.kafka_sasl_password.get_secret_value() == SECRET
+    assert found.redis_url.get_secret_value() == "rediss://host:6380/1"
+
+
+@pytest.mark.parametrize(
+    ("in_environment", "in_file"),
+    [
+        ({"REDIS_URL": "redis://wanted"}, {"REDIS_URL_FILE": "other"}),
+        ({"REDIS_URL": "redis://wanted"}, {"REDIS_URL_FILE": "missing"}),
+        ({"REDIS_URL_FILE": "wanted"}, {"REDIS_URL": "redis://other"}),
+        ({"REDIS_URL_FILE": "wanted"}, {"REDIS_URL_FILE": "other"}),
+        ({"REDIS_URL_FILE": "wanted"}, {"REDIS_URL_FILE": "other", "REDIS_URL": "redis://other"}),
+        ({"REDIS_URL_FILE": ""}, {"REDIS_URL_FILE": "wanted"}),
+        ({}, {"REDIS_URL": "", "REDIS_URL_FILE": "wanted"}),
+    ],
+)
+def test_a_secret_in_the_environment_wins_over_the_env_file(
+    in_environment: dict[str, str], in_file: dict[str, str], env: Any
+) -> None:
+    """Either way of giving it: the demo names its own Redis to workers that run beside a `.env`."""
+    Path("wanted").write_text("redis://wanted")
+    Path("other").write_text("redis://other")
+    env(**in_environment)
+    dotenv(**in_file)
+
+    assert load().redis_url.get_secret_value() == "redis://wanted"
+
+
+@pytest.mark.parametrize(
+    "in_file",
+    [
+        {"REDIS_URL_FILE": "missing"},
+        {"REDIS_URL_FILE": "url", "REDIS_URL": "redis://host"},
+        {"REDIS_URL_FILE": "wrong"},
+    ],
+)
+def test_a_secret_file_that_the_env_file_names_wrongly_is_one_line(in_file: dict[str, str]) -> None:
+    Path("url").write_text("redis://host")
+    Path("wrong").write_text(f"http://{SECRET}")
+    dotenv(**in_file)
+
+    text = problem()
+
+    assert "REDIS_URL" in text
+    assert SECRET not in text
+
+
 # --- names that nobody knows
+
+
+def test_names_in_the_env_file_are_looked_at_too(env: Any) -> None:
+    dotenv(META_STRATEGY_POLICI="ucb", META_STRATEGY_ALPHA="0.3", REGIME_X="", REDIS_URL_FILE="url")
+    env(META_STRATEGY_EPSILN="0.2")
+
+    warned = unknown_variables(given_variables())
+
+    assert [warning.split(":")[0] for warning in warned] == [
+        "META_STRATEGY_EPSILN",
+        "META_STRATEGY_POLICI",
+        "REGIME_X",
+    ]
 
 
 @pytest.mark.parametrize(
