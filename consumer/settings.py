@@ -451,6 +451,10 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from None
+    except UnicodeDecodeError:
+        raise SettingsError(".env: is not UTF-8 text") from None
+    except OSError as error:
+        raise SettingsError(f"{error.filename}: {error.strerror}") from None
 
 
 def _one_line(error: ValidationError) -> str:

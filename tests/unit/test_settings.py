@@ -1,5 +1,6 @@
 """A wrong value stops the start with one line; a secret is never shown."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,24 @@ def test_a_wrong_value_in_the_env_file_is_told_too() -> None:
     Path(".env").write_text("META_STRATEGY_EPSILON=many\n")
 
     assert "META_STRATEGY_EPSILON" in problem()
+
+
+def test_an_env_file_that_is_no_text_is_one_line() -> None:
+    Path(".env").write_bytes(b"\xff\xfe\x00")
+
+    assert problem() == ".env: is not UTF-8 text"
+
+
+def test_an_env_file_that_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is not the one that wrote it."""
+
+    def refuse(file: object, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    Path(".env").touch()
+    monkeypatch.setattr("dotenv.main.open", refuse, raising=False)  # root may read all
+
+    assert problem() == ".env: Permission denied"
 
 
 def test_settings_never_change() -> None:
