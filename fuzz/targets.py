@@ -429,7 +429,7 @@ def _check_view(state: PartitionState) -> None:
         **hashes,
     )
     again = fuzz_state(follows=state.following is not None)
-    again.restore(raw.decode())
+    again.restore(raw.decode("the view", "report it"))
     if again.stored() != before:
         raise ViolationError("the state read back from Redis is another one")
 

@@ -47,8 +47,12 @@ class RawPartition:
         """Whether it is the state at a position: not absent, and not being written anew."""
         return "decisions" in self.watermark and "trades" in self.watermark
 
-    def decode(self) -> StoredPartition:
+    def decode(self, where: str, way_out: str) -> StoredPartition:
         """Read the state out of them.
+
+        Args:
+            where: What they are, for an error.
+            way_out: What is to be done when they cannot be read.
 
         Raises:
             RefusedError: They are not what this package writes.
@@ -57,9 +61,7 @@ class RawPartition:
             with _uncollected():
                 return self._decode()
         except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-            raise RefusedError(
-                f"the view in Redis cannot be read ({error}): run `meta-strategy qtable rebuild`"
-            ) from error
+            raise RefusedError(f"{where} cannot be read ({error}): {way_out}") from error
 
     def _decode(self) -> StoredPartition:
         open_, closed = codec.split_decisions(

@@ -119,9 +119,10 @@ class RedisView:
             raw = await self.read_raw(partition)
             if not raw.is_whole:
                 return None
-            self.meta.check(raw.meta, f"partition {partition} in Redis")
+            where = f"partition {partition} in Redis"
+            self.meta.check(raw.meta, where)
             # seconds of work for a large one: partitions that are open go on meanwhile
-            return await asyncio.to_thread(raw.decode)
+            return await asyncio.to_thread(raw.decode, where, "run `meta-strategy qtable rebuild`")
 
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
         """Read where partitions stand, in one round trip; None where nothing whole is there."""

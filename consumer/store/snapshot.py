@@ -45,10 +45,16 @@ class _File(BaseModel):
 
 
 class Snapshot:
-    """States by partition, each with its watermark, so that the logs can be folded on from it."""
+    """States by partition, each with its watermark, so that the logs can be folded on from it.
 
-    def __init__(self, partitions: Mapping[int, RawPartition]) -> None:
+    Args:
+        partitions: The states.
+        name: What an error calls it: the file it was read from.
+    """
+
+    def __init__(self, partitions: Mapping[int, RawPartition], name: str = "the snapshot") -> None:
         self.partitions = dict(partitions)
+        self._name = name
 
     def get(self, partition: int) -> StoredPartition | None:
         """Give the state of a partition; None when it is not in the file.
@@ -57,7 +63,12 @@ class Snapshot:
             RefusedError: The file holds what this package does not write.
         """
         raw = self.partitions.get(partition)
-        return None if raw is None or not raw.is_whole else raw.decode()
+        if raw is None or not raw.is_whole:
+            return None
+        return raw.decode(
+            f"partition {partition} in {self._name}",
+            "do without it, the logs hold all that it tells",
+        )
 
     def check(self, meta: Any) -> None:
         """Compare what its folds depend on with this worker's.
@@ -66,7 +77,7 @@ class Snapshot:
             RefusedError: They differ.
         """
         for number, raw in self.partitions.items():
-            meta.check(raw.meta, f"partition {number} in the state file")
+            meta.check(raw.meta, f"partition {number} in {self._name}")
 
     def save(self, path: Path) -> None:
         """Write the file in one step: a crash leaves the old one, or none.
@@ -105,5 +116,6 @@ def load_snapshot(path: Path) -> Snapshot:
         {
             number: RawPartition(**{name: getattr(part, name) for name in RawPartition.__slots__})
             for number, part in parsed.partitions.items()
-        }
+        },
+        name=str(path),
     )

@@ -299,6 +299,32 @@ async def test_a_broken_state_file_is_refused_in_one_line(
     assert str(state) in done.own_lines[0]
 
 
+async def test_what_is_broken_inside_a_state_file_is_not_put_down_to_redis(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    """Who is told to rebuild what is in Redis looks in the wrong place."""
+    state = tmp_path / "state.json"
+    deployment, worker = await busy(deploy, META_STRATEGY_STATE_FILE=str(state))
+    assert (await worker.terminate())[0] == 0
+    kept = json.loads(state.read_text())
+    for partition in kept["partitions"].values():
+        partition["totals"]["decisions"] = "many"
+    state.write_text(json.dumps(kept))
+    await deployment.redis.delete(*await deployment.all_keys())
+
+    imported = await deployment.run("qtable", "import", str(state), "--yes")
+    started = await deployment.run("worker")
+
+    for done in (imported, started):
+        assert done.code == 1, done
+        (line,) = done.own_lines
+        assert re.fullmatch(
+            rf"meta-strategy: partition \d in {re.escape(str(state))} cannot be read "
+            r"\(.*'many'\): do without it, the logs hold all that it tells",
+            line,
+        )
+
+
 async def test_a_crash_leaves_the_old_state_file(deploy: Deploy, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     deployment, worker = await busy(deploy, META_STRATEGY_STATE_FILE=str(state))

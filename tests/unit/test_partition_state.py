@@ -321,7 +321,7 @@ def test_a_restored_state_goes_on_as_if_it_had_never_stopped(
     before = feed(first, log.events[:cut])
     kept = first.stored()
     if by == "hashes":
-        kept = hashes(kept).decode()
+        kept = hashes(kept).decode("it", "fold the logs")
     else:
         kept = replace(
             kept,
@@ -412,8 +412,8 @@ def test_a_view_that_is_none_is_refused() -> None:
         replace(good, contexts={"a:b:c": _row_text([1] * 14)}),
         replace(good, contexts={"a:b:c": '["a","b","sideways",null,{}]'}),
     ):
-        with pytest.raises(RefusedError):
-            broken.decode()
+        with pytest.raises(RefusedError, match=r"^it cannot be read \(.*\): fold the logs$"):
+            broken.decode("it", "fold the logs")
 
 
 # --- rule by rule
