@@ -167,12 +167,14 @@ class Worker:
         if pooling is not None:
             watching.add(asyncio.create_task(pooling.run()))
         self._watchdog.start()
+        is_clean = False
         try:
             # those that watch never end by themselves: what they raise is a bug, and ends the worker
             await asyncio.wait({serving, *watching}, return_when=asyncio.FIRST_COMPLETED)
             for task in (*watching, serving):
                 if task.done():
                     task.result()
+            is_clean = True
         finally:
             self._watchdog.stop()
             self._health.is_stopping = True
@@ -180,7 +182,8 @@ class Worker:
                 task.cancel()
             await asyncio.wait({serving}, timeout=_GIVE_UP_S)
             await asyncio.wait(watching, timeout=0.3)
-            await self._keep_snapshot(view)
+            if is_clean:  # what was refused is not ours to write over
+                await self._keep_snapshot(view)
             await ends.close(0.5)
             if pooling is not None:
                 await pooling.close(0.5)

@@ -325,6 +325,22 @@ async def test_what_is_broken_inside_a_state_file_is_not_put_down_to_redis(
         )
 
 
+async def test_a_worker_that_refuses_leaves_the_state_file(deploy: Deploy, tmp_path: Path) -> None:
+    """What was refused would be gone, with all partitions that are whole, before anybody looks at it."""
+    state = tmp_path / "state.json"
+    deployment, worker = await busy(deploy, META_STRATEGY_STATE_FILE=str(state))
+    assert (await worker.terminate())[0] == 0
+    kept = json.loads(state.read_text())
+    kept["partitions"]["0"]["totals"]["decisions"] = "many"
+    state.write_text(json.dumps(kept))
+    await deployment.redis.delete(*await deployment.all_keys())
+
+    done = await deployment.run("worker")
+
+    assert done.code == 1, done
+    assert json.loads(state.read_text()) == kept
+
+
 async def test_a_crash_leaves_the_old_state_file(deploy: Deploy, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     deployment, worker = await busy(deploy, META_STRATEGY_STATE_FILE=str(state))
