@@ -13,6 +13,8 @@ from consumer.errors import RefusedError
 from consumer.store.codec import number
 from consumer.store.keys import LAYOUT_VERSION
 
+_REBUILD = "run `meta-strategy qtable rebuild` to fold the logs anew"
+
 
 @dataclass(frozen=True, slots=True)
 class Meta:
@@ -53,8 +55,13 @@ class Meta:
         }
         return content | {"fingerprint": _digest(content)}
 
-    def check(self, stored: Mapping[str, str], where: str) -> None:
+    def check(self, stored: Mapping[str, str], where: str, way_out: str = _REBUILD) -> None:
         """Compare a stored meta with this one.
+
+        Args:
+            stored: Its fields.
+            where: What it was stored with, for an error.
+            way_out: What else is to be done than to set back what differs.
 
         Raises:
             RefusedError: They differ; the message names the first field and the ways out.
@@ -63,8 +70,7 @@ class Meta:
             if stored.get(name) != value:
                 raise RefusedError(
                     f"{where} was folded with {name}={stored.get(name, 'nothing')}, this worker "
-                    f"has {name}={value}: set it back, or run `meta-strategy qtable rebuild` to "
-                    "fold the logs anew"
+                    f"has {name}={value}: set it back, or {way_out}"
                     + (
                         "; for a changed partition count run `meta-strategy topics migrate`"
                         if name == "partitions"

@@ -14,6 +14,7 @@ from consumer.store.raw import RawPartition
 
 _Fields = dict[str, str]
 _Number = Annotated[int, Field(ge=0)]
+_WAY_OUT = "do without the file, the logs hold all that it tells"
 
 
 class _Partition(BaseModel):
@@ -65,10 +66,7 @@ class Snapshot:
         raw = self.partitions.get(partition)
         if raw is None or not raw.is_whole:
             return None
-        return raw.decode(
-            f"partition {partition} in {self._name}",
-            "do without it, the logs hold all that it tells",
-        )
+        return raw.decode(self._where(partition), _WAY_OUT)
 
     def check(self, meta: Any) -> None:
         """Compare what its folds depend on with this worker's.
@@ -77,7 +75,10 @@ class Snapshot:
             RefusedError: They differ.
         """
         for number, raw in self.partitions.items():
-            meta.check(raw.meta, f"partition {number} in {self._name}")
+            meta.check(raw.meta, self._where(number), _WAY_OUT)
+
+    def _where(self, partition: int) -> str:
+        return f"partition {partition} in {self._name}"
 
     def save(self, path: Path) -> None:
         """Write the file in one step: a crash leaves the old one, or none.

@@ -320,9 +320,29 @@ async def test_what_is_broken_inside_a_state_file_is_not_put_down_to_redis(
         (line,) = done.own_lines
         assert re.fullmatch(
             rf"meta-strategy: partition \d in {re.escape(str(state))} cannot be read "
-            r"\(.*'many'\): do without it, the logs hold all that it tells",
+            r"\(.*'many'\): do without the file, the logs hold all that it tells",
             line,
         )
+
+
+async def test_a_state_file_that_was_folded_otherwise_is_not_mended_by_a_rebuild(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    """The table is right by then: it is the file that keeps the worker from starting."""
+    state = tmp_path / "state.json"
+    deployment, worker = await busy(deploy, META_STRATEGY_STATE_FILE=str(state))
+    assert (await worker.terminate())[0] == 0
+    deployment.settings["META_STRATEGY_ALPHA"] = "0.5"
+    assert (await deployment.run("qtable", "rebuild", "--yes")).code == 0
+
+    done = await deployment.run("worker")
+
+    assert done.code == 1, done
+    (line,) = done.own_lines
+    assert f"partition 0 in {state} was folded with alpha=0.2" in line
+    assert line.endswith("set it back, or do without the file, the logs hold all that it tells")
+    state.unlink()
+    await deployment.started()
 
 
 async def test_a_worker_that_refuses_leaves_the_state_file(deploy: Deploy, tmp_path: Path) -> None:
