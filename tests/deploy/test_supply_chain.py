@@ -1,8 +1,11 @@
 """What is installed is what was locked, under licences that were accepted; and nothing runs data as code."""
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,29 @@ def test_the_larger_locks_hold_the_smaller_ones() -> None:
 
     assert runtime.items() <= demo.items() <= dev.items()
     assert runtime.items() <= native.items() <= dev.items()
+
+
+def imported(*folders: str) -> set[str]:
+    """Name the distributions that modules import from."""
+    names: set[str] = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(str(node.module))
+    known = packages_distributions()
+    found = {one for name in names for one in known.get(name.partition(".")[0], ())}
+    return {one.lower().replace("_", "-") for one in found}
+
+
+def test_nothing_is_declared_that_nothing_imports() -> None:
+    """What is installed for nothing may still be attacked, and has to be looked after."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[\[=<>]", line, maxsplit=1)[0] for line in project["dependencies"]}
+
+    # cramjam: the Kafka client looks for it by itself
+    assert declared - imported("consumer", "schemas") == {"cramjam"}
 
 
 def test_every_dependency_has_an_accepted_licence_and_the_page_says_which(tmp_path: Path) -> None:
