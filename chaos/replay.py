@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import orjson
 from aiokafka.structs import ConsumerRecord
 
-from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.pooled import NOWHERE, Elsewhere, Pool
 from consumer.learn import learn
@@ -23,9 +22,7 @@ def replay(
 
     Time and the mark `degraded` are taken from the decision: they are no part of the rule.
     """
-    pipeline = Pipeline(
-        Decider(settings.detector, settings.selector, seed=settings.meta_strategy_seed)
-    )
+    pipeline = Pipeline(settings.decider)
     state = PartitionState(settings.fold)
     by_offset = {record.offset: record for record in signals}
     differing, at = [], 0

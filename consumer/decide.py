@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
 from consumer.domain.features import NO_FEATURES, Features, features_of
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
@@ -111,6 +112,7 @@ class Decider:
     Args:
         detector: Tells the regime.
         selector: Chooses the strategy.
+        fold: How the tables came to be that are decided from.
         seed: Of all draws, equal in all workers.
         max_signal_age_ms: Older signals are refused; 0 accepts any age.
         measures: Whether the policy looks at the features of signals.
@@ -121,13 +123,14 @@ class Decider:
         detector: RegimeDetector,
         selector: Selector,
         *,
+        fold: FoldSettings,
         seed: int,
         max_signal_age_ms: int = 0,
         measures: bool = False,
     ) -> None:
         self.detector = detector
         self.selector = selector
-        self.policy_version = selector.version(detector, seed)
+        self.policy_version = selector.version(detector, fold, seed)
         self._seed = seed
         self.max_signal_age_ms = max_signal_age_ms
         self._measures = measures

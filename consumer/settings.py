@@ -388,6 +388,7 @@ class Settings(BaseSettings):
         return Decider(
             self.detector,
             self.selector,
+            fold=self.fold,
             seed=self.meta_strategy_seed,
             max_signal_age_ms=round(self.meta_strategy_max_signal_age_s * 1000),
             measures=self.meta_strategy_policy in LOOKS_AT_FEATURES,

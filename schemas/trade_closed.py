@@ -85,7 +85,7 @@ class TradeClosed(Message):
     close_reason: CloseReason | None = Field(
         None, strict=False, description="Some reasons are counted, not learned."
     )
-    revision: Annotated[int, Field(ge=0, le=10**9)] | None = Field(
+    revision: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
         None,
         description="Revision number [1], 0 when absent; a higher one corrects the same trade_id.",
     )

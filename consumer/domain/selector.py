@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from consumer.domain.draws import Draws
 from consumer.domain.features import NO_FEATURES, Features
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.ladder import ladders_of
 from consumer.domain.policies.base import NO_PARENTS, Choice, Policy, Situation
 from consumer.domain.policies.epsilon_greedy import arm_confidence
@@ -135,8 +136,8 @@ class Selector:
             )
         return found
 
-    def version(self, detector: RegimeDetector, seed: int) -> str:
-        """Give a short hash of all that a choice depends on besides table, signal and id."""
+    def version(self, detector: RegimeDetector, fold: FoldSettings, seed: int) -> str:
+        """Give a short hash of all that a choice depends on besides logs, signal and id."""
         content = {
             "policy": dict(self.policy.parameters()),
             "enabled": self.enabled,
@@ -145,6 +146,13 @@ class Selector:
             "cost_bps": self._cost_bps,
             "profiles": [p.model_dump(mode="json") for p in self.profiles.values()],
             "regimes": asdict(detector),
+            # how a table came of the logs; its ladders are the profiles'
+            "fold": {
+                one.name: sorted(value) if isinstance(value, frozenset) else value
+                for one in fields(fold)
+                if one.name != "ladders"
+                for value in [getattr(fold, one.name)]
+            },
             "seed": seed,
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

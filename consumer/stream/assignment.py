@@ -160,8 +160,13 @@ class Assignment:
         for log in logs:
             await self._check_end(log, committed[log] or 0, last[log])
         self._committed = {
-            log: self._start_of(log, committed[log], first[log], last[log]) for log in logs
+            log: self._start_of(committed[log], first[log], last[log]) for log in logs
         }
+        for signals in (p.signals for p in self._all):
+            offset = committed[signals]
+            if offset is not None and offset < first[signals]:
+                # of the other logs a fold tells what it did not find
+                self._on_skipped(signals.topic, first[signals] - offset)
         await self._claim()
         lives = [
             asyncio.create_task(
@@ -189,13 +194,10 @@ class Assignment:
             "run `meta-strategy qtable rebuild`"
         )
 
-    def _start_of(self, log: TopicPartition, committed: int | None, first: int, last: int) -> int:
+    def _start_of(self, committed: int | None, first: int, last: int) -> int:
         if committed is None:
             return first if self._start == "earliest" else last
-        if committed < first:
-            self._on_skipped(log.topic, first - committed)
-            return first
-        return committed
+        return max(committed, first)
 
     async def _claim(self) -> None:
         """Name the sink's owner beside the offsets; the group refuses it to a former member."""

@@ -36,10 +36,9 @@ def as_record(signal: BenchSignal, offset: int = 0) -> ReadRecord:
 
 
 def decided_by_worker(signals: list[BenchSignal]) -> list[bytes]:
-    from consumer.decide import Decider
 
     settings = Settings(_env_file=None, meta_strategy_policy="epsilon_greedy")
-    pipeline = Pipeline(Decider(settings.detector, settings.selector, seed=0))
+    pipeline = Pipeline(settings.decider)
     state = PartitionState(settings.fold)
     records = [as_record(signal, offset) for offset, signal in enumerate(signals)]
     step = pipeline.step(state, (), records, now_ms=1_772_366_400_000, degraded=False)

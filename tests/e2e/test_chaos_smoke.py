@@ -17,7 +17,6 @@ from chaos.replay import replay
 from chaos.report import holds, invariants
 from chaos.scene import POLICY
 from chaos.storm import Plan, run
-from consumer.decide import Decider
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.local.stack import StackError
 from consumer.pipeline import Pipeline
@@ -37,7 +36,7 @@ class Logs:
     """What a partition's topics hold: decisions of 120 signals, and their closed trades."""
 
     def __init__(self) -> None:
-        pipeline = Pipeline(Decider(SETTINGS.detector, SETTINGS.selector, seed=0))
+        pipeline = Pipeline(SETTINGS.decider)
         state = PartitionState(SETTINGS.fold)
         self.signals: list[FakeRecord] = []
         self.decisions: list[FakeRecord] = []

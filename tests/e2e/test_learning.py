@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from tests.e2e.conftest import Deploy
 from tests.support.builders import OMIT, make_signal, make_trade
@@ -396,3 +397,47 @@ async def test_an_executor_that_writes_in_transactions_is_read_to_the_end(deploy
     worker.kill()
     await deployment.started()
     assert_table(await deployment.table(), fold(records, trades), deployment.prefix)
+
+
+async def test_records_deleted_unread_are_counted_once(deploy: Deploy) -> None:
+    """Both the group's offset and the table's position in closed trades stand below what is left."""
+    deployment = await deploy(partitions=1)
+    echo = {"strategy": "scalp", "regime": "trend_up", "realized_r": 1.0}
+
+    async def send(*numbers: int) -> None:
+        await deployment.send_signals(*(keyed(make_signal(signal_id=f"s{n}")) for n in numbers))
+        await deployment.send_trades(
+            *(keyed(make_trade(trade_id=f"t{n}", **echo)) for n in numbers)
+        )
+
+    worker = await deployment.started()
+    await send(0, 1, 2)
+    await deployment.settled()
+    assert (await worker.terminate())[0] == 0
+    await send(3, 4, 5)
+    topics = deployment.topics
+    for topic in (topics.signals, topics.trades):
+        log = TopicPartition(topic, 0)
+        await deployment.kafka.admin.delete_records({log: RecordsToDelete(before_offset=5)})
+    worker = await deployment.started()
+    await deployment.settled()
+
+    metrics = await worker.metrics()
+    for topic in (topics.signals, topics.trades):
+        assert metrics.value("meta_strategy_skipped_total", topic=topic) == 2
+    assert len(await deployment.decisions()) == 4
+
+
+async def test_a_revision_may_be_a_time(deploy: Deploy) -> None:
+    """Of an executor that numbers corrections by when it made them [Unix us]."""
+    deployment = await deploy(partitions=1)
+    await deployment.started()
+    echo = {"trade_id": "t", "strategy": "scalp", "regime": "trend_up"}
+    await deployment.send_trades(
+        keyed(make_trade(realized_r=1.0, **echo)),
+        keyed(make_trade(realized_r=2.0, revision=1_772_366_400_000_000, **echo)),
+    )
+    await deployment.settled()
+
+    ((_, row),) = (await deployment.table()).items()
+    assert float(row["scalp:total_r"]) == 2.0

@@ -90,7 +90,9 @@ def decider(*, epsilon: float = 0.0, seed: int = 0, max_age_ms: int = 0, **rules
         policy,
         **{"candidate_rule": "suitable", "default_strategy": "ultra_aggressive", **rules},
     )
-    return Decider(RegimeDetector(), selector, seed=seed, max_signal_age_ms=max_age_ms)
+    return Decider(
+        RegimeDetector(), selector, fold=FoldSettings(), seed=seed, max_signal_age_ms=max_age_ms
+    )
 
 
 def a_state() -> PartitionState:

@@ -37,7 +37,9 @@ def a_pipeline(*, max_age_ms: int = 0, keep_every: int = 1) -> Pipeline:
         candidate_rule="suitable",
         default_strategy="ultra_aggressive",
     )
-    decider = Decider(RegimeDetector(), selector, seed=0, max_signal_age_ms=max_age_ms)
+    decider = Decider(
+        RegimeDetector(), selector, fold=FoldSettings(), seed=0, max_signal_age_ms=max_age_ms
+    )
     return Pipeline(decider, keep_every=keep_every)
 
 

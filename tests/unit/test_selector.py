@@ -1,6 +1,6 @@
 """From a regime to a strategy: who is eligible, and what happens when nobody is."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from random import Random
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.policies.base import Choice
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.qtable import ArmStats
@@ -15,7 +16,15 @@ from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.selector import Selector
 from consumer.domain.strategies import STRATEGY_PROFILES, merge_profiles
 from consumer.errors import BadMessageError
-from schemas import DeadLetterCode, MarketRegime, Mode, Side, StrategyID, StrategyProfile
+from schemas import (
+    CloseReason,
+    DeadLetterCode,
+    MarketRegime,
+    Mode,
+    Side,
+    StrategyID,
+    StrategyProfile,
+)
 
 R = MarketRegime
 TREND = RegimeResult(R.TREND_UP, 0.85, "")
@@ -171,6 +180,26 @@ def test_disabled_without_valid_levels_is_a_bad_signal() -> None:
     assert caught.value.code is DeadLetterCode.INVALID_LEVELS
 
 
+FOLD = FoldSettings()
+OTHER_FOLDS: list[dict[str, Any]] = [
+    {"alpha": 0.3},
+    {"half_life": 100.0},
+    {"reward_unit": "risk"},
+    {"learn_exclude": frozenset({CloseReason.MANUAL})},
+    {"decision_ttl_ms": 1},
+    {"open_decisions_max": 1},
+    {"dedupe_window": 1},
+    {"candles": ""},
+    {"keeps_usual_atr": True},
+]
+
+
+def test_each_setting_of_the_fold_is_another_version() -> None:
+    named = {name for other in OTHER_FOLDS for name in other}
+
+    assert named == {one.name for one in fields(FOLD)} - {"ladders"}, "a profile tells its ladder"
+
+
 def other_than(value: float | None) -> float:
     if isinstance(value, bool):
         return not value
@@ -182,23 +211,24 @@ def test_version_tells_everything_apart_that_changes_choices() -> None:
     usual = RegimeDetector()
     changed = STRATEGY_PROFILES["scalp"].model_copy(update={"r_sl": 0.9})
     versions = [
-        selector().version(usual, 0),
-        selector().version(usual, 1),
-        selector(policy=EpsilonGreedy(base_epsilon=0.2)).version(usual, 0),
-        selector(policy=EpsilonGreedy(base_epsilon=0.0, min_samples=9)).version(usual, 0),
-        selector(candidate_rule="all").version(usual, 0),
-        selector(default_strategy="scalp").version(usual, 0),
-        selector(enabled=False).version(usual, 0),
-        selector(profiles=merge_profiles([changed])).version(usual, 0),
-        selector(profiles=dict(reversed(STRATEGY_PROFILES.items()))).version(usual, 0),
+        selector().version(usual, FOLD, 0),
+        selector().version(usual, FOLD, 1),
+        selector(policy=EpsilonGreedy(base_epsilon=0.2)).version(usual, FOLD, 0),
+        selector(policy=EpsilonGreedy(base_epsilon=0.0, min_samples=9)).version(usual, FOLD, 0),
+        selector(candidate_rule="all").version(usual, FOLD, 0),
+        selector(default_strategy="scalp").version(usual, FOLD, 0),
+        selector(enabled=False).version(usual, FOLD, 0),
+        selector(profiles=merge_profiles([changed])).version(usual, FOLD, 0),
+        selector(profiles=dict(reversed(STRATEGY_PROFILES.items()))).version(usual, FOLD, 0),
         *(
-            selector().version(replace(usual, **{name: other_than(value)}), 0)
+            selector().version(replace(usual, **{name: other_than(value)}), FOLD, 0)
             for name, value in asdict(usual).items()
         ),
+        *(selector().version(usual, replace(FOLD, **other), 0) for other in OTHER_FOLDS),
     ]
 
     assert len(set(versions)) == len(versions)
-    assert selector().version(RegimeDetector(), 0) == versions[0]
+    assert selector().version(RegimeDetector(), FOLD, 0) == versions[0]
     assert all(versions)
 
 
@@ -234,6 +264,6 @@ def test_a_first_target_has_to_pay_its_costs(
 
 def test_costs_are_not_looked_at_unless_they_are_given() -> None:
     assert set(choose(candidate_rule="all", spread_bps=9_999.0).propensities) == set(StrategyID)
-    assert selector(cost_bps=1.0).version(RegimeDetector(), 0) != selector().version(
-        RegimeDetector(), 0
+    assert selector(cost_bps=1.0).version(RegimeDetector(), FOLD, 0) != selector().version(
+        RegimeDetector(), FOLD, 0
     )
