@@ -11,6 +11,7 @@ from consumer.rebuild import bounds_of, logs_of
 from consumer.refold import refold_all
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, connect
+from consumer.store.keys import context_name
 from consumer.store.redis_view import RedisView
 from consumer.store.snapshot import load_snapshot
 from consumer.store.table import TableReader
@@ -47,7 +48,7 @@ async def read_table(settings: Settings, symbol: str | None) -> list[BestStrateg
     order = list(settings.all_profiles)
     return [
         entry(context, strategy, row[strategy])
-        for context, row in sorted(table.rows.items(), key=lambda item: str(item[0]))
+        for context, row in sorted(table.rows.items(), key=lambda item: context_name(item[0]))
         for strategy in sorted(row, key=lambda s: (order.index(s) if s in order else 99, s))
     ]
 

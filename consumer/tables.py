@@ -12,6 +12,7 @@ from consumer.domain.summary import Summary, entry, summarize
 from consumer.errors import TransientError
 from consumer.settings import Settings
 from consumer.store.client import connect
+from consumer.store.keys import context_name
 from consumer.store.table import Table, TableReader, describe_decision
 
 _KEEP_S = 1.0
@@ -161,7 +162,7 @@ class WholeTable:
             "symbol": symbol,
             "contexts": [
                 entry(context, strategy, stats)
-                for context in sorted(found.contexts.get(symbol, ()), key=str)
+                for context in sorted(found.contexts.get(symbol, ()), key=context_name)
                 for strategy, stats in found.table.rows[context].items()
             ],
         }

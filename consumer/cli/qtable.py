@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from consumer import settings
+from consumer.domain.summary import BestStrategy
 from consumer.table_commands import export_table, import_table, read_table, rebuild_table
 
 
@@ -33,10 +34,16 @@ def show(symbol: str | None, as_json: bool) -> None:
     )
     for e in entries:
         click.echo(
-            f"{e['account']:10} {e['symbol']:14} {e['regime']:16} {e['strategy']:20} "
+            f"{e['account']:10} {e['symbol']:14} {_context(e):16} {e['strategy']:20} "
             f"{e['ema_reward']:+9.3f} {e['avg_reward']:+9.3f} {e['count']:8d} "
             f"{e['win_rate']:6.0%} {e['total_r']:+10.2f}"
         )
+
+
+def _context(entry: BestStrategy) -> str:
+    """Name a regime, and the variant that it is told apart by."""
+    regime, variant = entry["regime"], entry["variant"]
+    return regime if variant is None else f"{regime}:{variant}"
 
 
 @qtable.command()

@@ -120,12 +120,12 @@ class RegimeDetector:
     """Time that a regime lasts at least [ms], at least 0; an urgent one ends it at once."""
 
     def __post_init__(self) -> None:
-        for name, value, highest in (
+        for name, limit, highest in (
             ("trend_adx_threshold", self.trend_adx_threshold, _HIGHEST_ADX),
             ("trend_strength_threshold", self.trend_strength_threshold, _HIGHEST_STRENGTH),
         ):
-            if not 0.0 < value <= highest:
-                raise ValueError(f"{name} must be within (0, {highest:g}], was {value}")
+            if not 0.0 < limit <= highest:
+                raise ValueError(f"{name} must be within (0, {highest:g}], was {limit}")
         for name, value in asdict(self).items():
             if name.endswith("_threshold") and not value > 0.0:
                 raise ValueError(f"{name} must be above 0, was {value}")

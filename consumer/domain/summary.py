@@ -19,6 +19,7 @@ class BestStrategy(TypedDict):
     account: str
     symbol: str
     regime: str
+    variant: str | None
     strategy: str
     ema_reward: float
     avg_reward: float
@@ -45,6 +46,7 @@ def entry(context: ContextKey, strategy: str, stats: ArmStats) -> BestStrategy:
         "account": context.account,
         "symbol": context.symbol,
         "regime": str(context.regime),
+        "variant": context.variant,
         "strategy": str(strategy),
         "ema_reward": stats.ema_reward,
         "avg_reward": stats.avg_reward,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from consumer.cli.main import cli
 from consumer.local.server import free_port
 from tests.e2e.conftest import Deploy
-from tests.support.builders import make_signal
+from tests.support.builders import make_signal, make_trade
 from tests.support.executor import signals, trade_for
 from tests.support.fold_oracle import assert_table, decision_id, fold
 from tests.support.kafka_io import KafkaIo, Out, content, headers_of, keyed
@@ -283,6 +283,26 @@ async def test_the_table_is_shown_exported_imported_and_rebuilt(
     after = await deployment.view()
     after.pop(f"{deployment.prefix}:{{0}}:q:default:GONE:unknown", None)
     assert is_same_view(after, before)
+
+
+async def test_contexts_of_variants_are_told_apart(deploy: Deploy) -> None:
+    deployment = await deploy(partitions=1)
+    worker = await deployment.started()
+    echo = {"strategy": "scalp", "regime": "unknown", "realized_r": 1.0}
+    await deployment.send_trades(
+        *(
+            keyed(make_trade(trade_id=f"t-{variant}", **echo, variant=variant))
+            for variant in (None, "A", "B")
+        )
+    )
+    await deployment.settled()
+
+    shown = await deployment.run("qtable", "show")
+    _, body = await worker.get("/api/qtable/BTCUSDT")
+
+    contexts = [line.split()[2] for line in shown.out.splitlines()[1:]]
+    assert contexts == ["unknown", "unknown:A", "unknown:B"]
+    assert [one["variant"] for one in body["contexts"]] == [None, "A", "B"]
 
 
 async def test_a_refused_question_changes_nothing(deploy: Deploy) -> None:

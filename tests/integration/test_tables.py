@@ -10,7 +10,6 @@ import pytest
 
 from consumer import tables
 from consumer.domain.partition_state import PartitionState
-from consumer.errors import TransientError
 from consumer.learn import learn
 from consumer.local.stack import Stack
 from consumer.settings import Settings, load
@@ -75,7 +74,6 @@ async def api(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ap
         look=Health,
         metrics=Metrics(),
         tables=whole,
-        unavailable=TransientError,
     )
     port = await server.start()
     yield Api(f"http://127.0.0.1:{port}", reader)
