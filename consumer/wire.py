@@ -137,10 +137,11 @@ def one_line(error: ValidationError) -> str:
     text = f"{field}: {problem}" if field else problem
     if others:
         text += f" (and {len(others)} more)"
-    return _printable(text)
+    return printable(text)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Give a text that stays on its line and does nothing to a terminal."""
     return text.encode("unicode_escape").decode() if not text.isprintable() else text
 
 

@@ -7,6 +7,7 @@ import click
 
 from consumer import settings
 from consumer.stream.dead_letter import DeadLetter, read_dead_letters, resend
+from consumer.wire import printable
 from schemas import DeadLetterCode
 
 
@@ -42,7 +43,9 @@ def list_(as_json: bool) -> None:
                 )
             )
         else:
-            click.echo(f"{letter.ts} {_place(letter):28} {letter.reason:20} {letter.error}")
+            # anybody may write to that topic, and for a terminal
+            line = f"{letter.ts} {_place(letter):28} {letter.reason:20} {letter.error}"
+            click.echo(printable(line))
     if not as_json:
         click.echo(f"{len(letters)} dead letters")
 

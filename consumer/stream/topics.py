@@ -156,10 +156,10 @@ async def _make_right(
     wanted: int,
     copies: int,
 ) -> str:
-    configs: dict[str, str] = dict(_FOREVER) if name in names.kept else {}
-    if copies >= 3:
-        configs["min.insync.replicas"] = "2"
     if count is None:
+        configs: dict[str, str] = dict(_FOREVER) if name in names.kept else {}
+        if copies >= 3:
+            configs["min.insync.replicas"] = "2"
         await _create(admin, NewTopic(name, wanted, copies, topic_configs=configs))
         return f"{name}: created with {wanted} partitions, {copies} copies"
     text = f"{name}: has {count} partitions"
@@ -175,7 +175,7 @@ async def _make_right(
         current = (await topic_configs(admin, [name])).get(name, {})
         if any(current.get(key) != value for key, value in _FOREVER.items()):
             # the client has no request that changes some alone: what is not named would be lost
-            kept = configs | await _own_configs(admin, name) | _FOREVER
+            kept = await _own_configs(admin, name) | _FOREVER
             resource = ConfigResource(ConfigResourceType.TOPIC, name, configs=kept)
             for response in await admin.alter_configs([resource]):
                 _raise_on_error(response, name)

@@ -443,7 +443,7 @@ async def test_dead_letters_that_a_stranger_wrote_are_shown_and_go_where_they_ma
         dead_letter(0, topic=topics.trades, partition="seven", offset="9" * 5_000, ts="1"),
         dead_letter(0, topic=topics.signals, partition="3", offset="", ts="2"),
         dead_letter(0, topic=topics.decisions, partition="0", offset="4", ts="3"),
-        dead_letter(0, topic="no topic at all", partition="0", offset="5", ts="4"),
+        dead_letter(0, topic="no topic\nat \x1b[31mall", partition="0", offset="5", ts="4"),
         dead_letter(0, ts="5"),
         dead_letter(0, topic=feed, partition="0", offset="6", ts="6"),
     ]
@@ -459,7 +459,7 @@ async def test_dead_letters_that_a_stranger_wrote_are_shown_and_go_where_they_ma
         f"1 {topics.trades}-?@?",
         f"2 {topics.signals}-3@?",
         f"3 {topics.decisions}-0@4",
-        "4 no topic at all-0@5",
+        r"4 no topic\nat \x1b[31mall-0@5",
         "5 ?-?@?",
         f"6 {feed}-0@6",
         "6 dead letters",
@@ -469,7 +469,7 @@ async def test_dead_letters_that_a_stranger_wrote_are_shown_and_go_where_they_ma
         (topics.trades, None, None),
         (topics.signals, 3, None),
         (topics.decisions, 0, 4),
-        ("no topic at all", 0, 5),
+        ("no topic\nat \x1b[31mall", 0, 5),
         ("", None, None),
         (feed, 0, 6),
     ]
