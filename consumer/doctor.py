@@ -75,7 +75,7 @@ async def _examine_view(settings: Settings, client: RedisClient, partitions: int
     try:
         for number in range(partitions):
             keys = PartitionKeys(settings.meta_strategy_key_prefix, number)
-            if stored := cast("dict[str, str]", await client.hgetall(keys.meta)):
+            if stored := cast("dict[str, str]", await client.hgetall(keys.key("meta"))):
                 view.meta.check(stored, f"partition {number} in Redis")
                 folded += 1
     except RefusedError as error:

@@ -419,9 +419,7 @@ def _check_view(state: PartitionState) -> None:
             raise ViolationError(f"{name!r} would be a key")
     orjson.dumps(delta.lists)  # what a write does with it
     hashes: dict[str, Any] = {
-        name: _fields(getattr(delta, name).sets)
-        for name in RawPartition.__slots__
-        if name not in {"watermark", "meta"}
+        name.replace("-", "_"): _fields(one.sets) for name, one in delta.hashes.items()
     }
     raw = RawPartition(
         watermark={name: str(offset) for name, offset in state.position._asdict().items()},

@@ -123,8 +123,10 @@ async def _clear_and_compare(migration: Migration, parts: Sequence[OldPartition]
     try:
         for number in range(migration.partitions, max(migration.counts.values())):
             keys = PartitionKeys(settings.meta_strategy_key_prefix, number)
-            rows = [keys.row_prefix + str(name) for name in await client.hkeys(keys.contexts)]
-            await client.delete(keys.watermark)  # not whole from here on
+            rows = [
+                keys.row_prefix + str(name) for name in await client.hkeys(keys.key("contexts"))
+            ]
+            await client.delete(keys.key("watermark"))  # not whole from here on
             for row in rows:
                 await client.delete(row)
             await client.delete(*keys.fixed)

@@ -4,6 +4,9 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from consumer.domain.partition_state import Position, StoredPartition, Totals
 from consumer.errors import RefusedError
@@ -28,19 +31,32 @@ def _uncollected() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class RawPartition:
-    """The hashes of a partition as they are stored; fixed ones in the order of PartitionKeys.fixed."""
+    """The hashes of a partition as they are stored, in the order of `keys.HASHES`."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     watermark: dict[str, str]
+    """The next offset to fold of each log; `rebuild` while it is written anew."""
     meta: dict[str, str]
+    """What the fold depends on."""
     contexts: dict[str, str]
+    """Each row once more in one field, by its name: an opening reads these."""
     decisions: dict[str, str]
+    """Remembered decisions by id."""
     decision_ids: dict[str, str]
+    """The ids by which a repeated signal is known, where no decision tells them."""
     trades: dict[str, str]
+    """Counted trades by account and id."""
     totals: dict[str, str]
+    """Counters over the life of the partition."""
     parents: dict[str, str]
+    """The arms of the rows over all symbols."""
     markets: dict[str, str]
+    """The regime of each market, and since when."""
     followed: dict[str, str]
+    """Signals that are followed on paper, by decision id."""
     series: dict[str, str]
+    """The last candle of each symbol and timeframe."""
 
     @property
     def is_whole(self) -> bool:

@@ -2,24 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Final
 
 from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.partition_state import PartitionState, Position
 from consumer.store import codec
-from consumer.store.keys import PartitionKeys, context_name
+from consumer.store.keys import HASHES, HashName, PartitionKeys, context_name
 
-_HASHES = (
-    "contexts",
-    "decisions",
-    "decision_ids",
-    "trades",
-    "totals",
-    "parents",
-    "markets",
-    "followed",
-    "series",
-)
-"""The fixed hashes in the order of the script's keys."""
+_WRITTEN: Final = HASHES[2:]
+"""What a write puts in place by fields; the script moves the watermark itself."""
 _ROW_FIELDS = 60
 """Of a row's hash, about."""
 
@@ -66,33 +57,19 @@ class RedisDelta:
         self.partition = partition
         self.since = since
         self.position = position
-        self.contexts = HashDelta([])
-        self.decisions = HashDelta([])
-        self.decision_ids = HashDelta([])
-        self.trades = HashDelta([])
-        self.totals = HashDelta([])
-        self.parents = HashDelta([])
-        self.markets = HashDelta([])
-        self.followed = HashDelta([])
-        self.series = HashDelta([])
+        self.hashes: dict[HashName, HashDelta] = {name: HashDelta([]) for name in _WRITTEN}
         self.rows: dict[str, list[str]] = {}
         """What to set in the hashes of contexts, by key."""
 
     def __len__(self) -> int:
-        return sum(len(h) for h in (self.decisions, self.decision_ids, self.trades)) + len(
-            self.rows
-        )
+        counted: tuple[HashName, ...] = ("decisions", "decision-ids", "trades")
+        return len(self.rows) + sum(len(self.hashes[name]) for name in counted)
 
     @property
     def lists(self) -> list[tuple[list[str], list[str]]]:
         """Give for each hash, in the order of the script's keys, fields and values to set, and fields to delete."""
-        fixed = [(one.sets, one.deletes) for one in self.hashes]
+        fixed = [(one.sets, one.deletes) for one in self.hashes.values()]
         return fixed + [(row, []) for row in self.rows.values()]
-
-    @property
-    def hashes(self) -> list[HashDelta]:
-        """Give the fixed hashes in the order of the script's keys."""
-        return [getattr(self, name) for name in _HASHES]
 
     def empty(self) -> "RedisDelta":
         """Give one of the same positions that writes nothing."""
@@ -100,12 +77,12 @@ class RedisDelta:
 
     def parts(self, size: int) -> "Iterator[RedisDelta]":
         """Cut all but the totals into writes of at most about `size` fields."""
-        for name, whole in zip(_HASHES, self.hashes, strict=True):
+        for name, whole in self.hashes.items():
             if name == "totals":
                 continue
             for piece in whole.parts(size):
                 part = self.empty()
-                setattr(part, name, piece)
+                part.hashes[name] = piece
                 yield part
         rows = list(self.rows.items())
         step = max(1, size // _ROW_FIELDS)
@@ -128,8 +105,9 @@ def prepared(
     """
     changes, table = state.take_changes(), state.table
     delta = RedisDelta(partition, since, state.position)
-    delta.totals.sets = _totals_fields(state)
-    rows, contexts, prefix = delta.rows, delta.contexts.sets, keys.row_prefix
+    hashes, rows, prefix = delta.hashes, delta.rows, keys.row_prefix
+    hashes["totals"].sets = _totals_fields(state)
+    contexts = hashes["contexts"].sets
     for context, strategy in changes.table.arms:
         name, known = context_name(context), table.rows[context]
         key, fields = prefix + name, codec.arm_fields(strategy, known[strategy])
@@ -139,27 +117,31 @@ def prepared(
             contexts += (name, codec.encode_row(context, known))
         else:
             row += fields
+    parents = hashes["parents"]
     for parent, strategy in changes.table.parents:
         stats = table.parents[parent][strategy]
-        delta.parents.put(
+        parents.put(
             codec.parent_field(parent, strategy), codec.encode_parent(parent, strategy, stats)
         )
-    remembered = state.decisions
+    remembered, decisions = state.decisions, hashes["decisions"]
     for decision_id in changes.decisions.decisions:
         decision = remembered.find(decision_id)
         text = None if decision is None else codec.encode_decision(decision)
-        delta.decisions.put(decision_id, text)
+        decisions.put(decision_id, text)
+    decision_ids = hashes["decision-ids"]
     for account, decision_id in changes.decisions.ids:
         number = remembered.lone_number(account, decision_id)
         text = None if number is None else codec.encode_decision_id(account, number)
-        delta.decision_ids.put(decision_id, text)
+        decision_ids.put(decision_id, text)
+    trades = hashes["trades"]
     for touched in changes.trades:
         account, trade_id = touched.account, touched.trade_id
         trade = state.trades[account].by_key.get(trade_id)
         text = None if trade is None else codec.encode_trade(trade)
-        delta.trades.put(codec.trade_field(account, trade_id), text)
+        trades.put(codec.trade_field(account, trade_id), text)
+    markets = hashes["markets"]
     for market in changes.markets:
-        delta.markets.put(codec.market_field(market), codec.encode_held(state.markets[market]))
+        markets.put(codec.market_field(market), codec.encode_held(state.markets[market]))
     if state.following is not None:
         _put_following(delta, state.following, changes.following)
     return delta
@@ -173,9 +155,10 @@ def _totals_fields(state: PartitionState) -> list[str]:
 
 
 def _put_following(delta: RedisDelta, following: Following, changes: FollowingChanges) -> None:
+    followed, series = delta.hashes["followed"], delta.hashes["series"]
     for decision_id in changes.followed:
         one = following.followed.get(decision_id)
-        delta.followed.put(decision_id, None if one is None else codec.encode_followed(one))
-    for series in changes.series:
-        text = codec.encode_last_candle(following.series[series])
-        delta.series.put(codec.series_field(series), text)
+        followed.put(decision_id, None if one is None else codec.encode_followed(one))
+    for one_series in changes.series:
+        text = codec.encode_last_candle(following.series[one_series])
+        series.put(codec.series_field(one_series), text)

@@ -129,7 +129,7 @@ class RedisView:
         with self._round_trip():
             pipeline = self._client.pipeline(transaction=False)
             for partition in partitions:
-                pipeline.hmget(self.keys(partition).watermark, Position._fields)
+                pipeline.hmget(self.keys(partition).key("watermark"), Position._fields)
             answers = await pipeline.execute()
         return {
             partition: None if None in found[:2] else Position(*(int(one or 0) for one in found))
@@ -177,7 +177,7 @@ class RedisView:
             if answer is not WriteAnswer.APPLIED:
                 return answer
         end = delta.empty()
-        end.totals = delta.totals
+        end.hashes["totals"] = delta.hashes["totals"]
         return await self._write(self._bulk, end, token=token, last=True)
 
     async def close(self) -> None:

@@ -2,37 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from consumer.domain.partition_state import StoredPartition
 from consumer.errors import RefusedError
 from consumer.store.files import write_in_one_step
+from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
 
-_Fields = dict[str, str]
 _Number = Annotated[int, Field(ge=0)]
 _WAY_OUT = "do without the file, the logs hold all that it tells"
-
-
-class _Partition(BaseModel):
-    """The hashes of one partition, as they are in Redis."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    watermark: _Fields
-    meta: _Fields
-    contexts: _Fields
-    decisions: _Fields
-    decision_ids: _Fields
-    trades: _Fields
-    totals: _Fields
-    parents: _Fields
-    markets: _Fields
-    followed: _Fields
-    series: _Fields
 
 
 class _File(BaseModel):
@@ -42,7 +25,7 @@ class _File(BaseModel):
 
     format: Literal["meta-strategy-snapshot"]
     version: Literal[1]
-    partitions: dict[_Number, _Partition]
+    partitions: dict[_Number, RawPartition]
 
 
 class Snapshot:
@@ -68,7 +51,7 @@ class Snapshot:
             return None
         return raw.decode(self._where(partition), _WAY_OUT)
 
-    def check(self, meta: Any) -> None:
+    def check(self, meta: Meta) -> None:
         """Compare what its folds depend on with this worker's.
 
         Raises:
@@ -90,8 +73,7 @@ class Snapshot:
             "format": "meta-strategy-snapshot",
             "version": 1,
             "partitions": {
-                str(number): {name: getattr(raw, name) for name in RawPartition.__slots__}
-                for number, raw in sorted(self.partitions.items())
+                str(number): asdict(raw) for number, raw in sorted(self.partitions.items())
             },
         }
         write_in_one_step(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -113,10 +95,4 @@ def load_snapshot(path: Path) -> Snapshot:
         raise RefusedError(
             f"{path}: is no snapshot: {field or 'content'}: {first['msg']}"
         ) from None
-    return Snapshot(
-        {
-            number: RawPartition(**{name: getattr(part, name) for name in RawPartition.__slots__})
-            for number, part in parsed.partitions.items()
-        },
-        name=str(path),
-    )
+    return Snapshot(parsed.partitions, name=str(path))

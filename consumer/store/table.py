@@ -52,13 +52,13 @@ class TableReader:
         open_decisions = followed = 0
         with asking():
             for keys in self._keys:
-                counters = await self._all(keys.totals)
+                counters = await self._all(keys.key("totals"))
                 totals.append(decode_totals(counters))
                 open_decisions += int(counters.get("open", 0))
                 followed += int(counters.get("followed", 0))
                 named = None if symbol is None else f"*:{symbol}:*"
                 async for _, text in self._client.hscan_iter(
-                    keys.contexts, match=named, count=_ROWS_A_TRIP
+                    keys.key("contexts"), match=named, count=_ROWS_A_TRIP
                 ):
                     context, row = codec.decode_row(text)
                     if symbol is None or context.symbol == symbol:
@@ -79,7 +79,9 @@ class TableReader:
         with asking():
             for keys in self._keys:
                 part: list[OpenDecision] = []
-                async for decision_id, text in self._client.hscan_iter(keys.decisions, count=1_000):
+                async for decision_id, text in self._client.hscan_iter(
+                    keys.key("decisions"), count=1_000
+                ):
                     decision = codec.decode_decision(decision_id, text)
                     if not decision.closed_number:
                         part.append(decision)

@@ -1,7 +1,7 @@
 """The state of a partition is a fold of its logs: compared with an oracle that knows no product."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import learn
 from consumer.store import codec
-from consumer.store.keys import context_name
+from consumer.store.keys import HASHES, context_name
 from consumer.store.raw import RawPartition
 from schemas import CloseReason, DeadLetterCode, MarketRegime, Side, StrategyID, TradeClosed
 from tests.support import oracle
@@ -982,6 +982,12 @@ def test_numbers_survive_being_stored(value: float, count: int, trade_id: str) -
     assert codec.decode_trade(name, codec.encode_trade(kept)) == kept
     (closed,) = state.stored().closed
     assert codec.decode_decision("d1", codec.encode_decision(closed)) == closed
+
+
+def test_hashes_are_read_in_the_order_of_their_keys() -> None:
+    named = [one.name.replace("_", "-") for one in fields(RawPartition)]
+
+    assert named == list(HASHES)
 
 
 def test_position_starts_at_the_logs_beginning() -> None:
