@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from consumer.domain.following import CandleOutcome
-from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.domain.partition_state import FoldResult, PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import BadMessageError
 from consumer.learn import follow, learn
 from consumer.merging import Merged, MergedCandle, MergedTrade

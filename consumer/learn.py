@@ -1,8 +1,9 @@
 """Use cases: a closed trade -> a reward -> the table; a candle -> outcomes on paper; each once."""
 
 from consumer.domain.following import CandleOutcome
-from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.domain.quick import quick
+from consumer.domain.stored import Position
 from consumer.errors import BadMessageError
 from schemas import Candle, TradeClosed
 

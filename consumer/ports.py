@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position, StoredPartition
 
 
 class WriteAnswer(IntEnum):

@@ -7,7 +7,8 @@ from aiokafka import TopicPartition
 
 from consumer.connection import TopicNames
 from consumer.decide import decision_id_of
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import BadMessageError, RefusedError, TransientError
 from consumer.folding import CatchUp, LogFold
 from consumer.merging import LogMerger, Merged

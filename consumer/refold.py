@@ -19,7 +19,8 @@ import uvloop
 from aiokafka import TopicPartition
 
 from consumer import process
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import RefusedError
 from consumer.rebuild import catch_up, logs_of
 from consumer.settings import Settings

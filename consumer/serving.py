@@ -14,8 +14,9 @@ from aiokafka import TopicPartition
 from consumer.connection import KafkaConnection, TopicNames
 from consumer.counting import count_step
 from consumer.domain.fold_settings import FoldSettings
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.pooled import Elsewhere
+from consumer.domain.stored import Position
 from consumer.errors import TransientError
 from consumer.folding import CatchUp
 from consumer.pipeline import Pipeline, Step

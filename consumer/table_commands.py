@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from consumer.domain.partition_state import PartitionState, StoredPartition
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import StoredPartition
 from consumer.domain.summary import BestStrategy, entry
 from consumer.errors import RefusedError
 from consumer.rebuild import bounds_of, logs_of

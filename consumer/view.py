@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import RefusedError
 from consumer.ports import WriteAnswer
 from consumer.settings import Settings

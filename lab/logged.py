@@ -19,9 +19,10 @@ from consumer.domain.draws import KeyedDraws
 from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.regime import RegimeResult
+from consumer.domain.stored import Position
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
 from consumer.merging import MergedCandle, MergedTrade

@@ -8,8 +8,9 @@ import orjson
 from aiokafka import TopicPartition
 
 from consumer.decide import Decider, decision_id_of
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState, Position
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
 from consumer.domain.pooled import NOWHERE, Elsewhere
+from consumer.domain.stored import Position
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
 from consumer.merging import MergedCandle, MergedTrade

@@ -1,23 +1,20 @@
 """The state of one partition: the fold of its decisions and of its closed trades."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from consumer.domain.arm_table import ArmChanges, ArmTable
-from consumer.domain.context import ContextKey, ParentKey
+from consumer.domain.context import ContextKey
 from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import (
     CandleOutcome,
     Ended,
     Entry,
-    Followed,
     Following,
     FollowingChanges,
-    LastCandle,
-    Series,
 )
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
@@ -27,6 +24,7 @@ from consumer.domain.quick import quick
 from consumer.domain.regime import Held, noted
 from consumer.domain.remembered import Remembered, RememberedChanges
 from consumer.domain.reward import in_unit, realized_r
+from consumer.domain.stored import MarketKey, Position, StoredPartition, Totals
 from consumer.domain.window import Window
 from consumer.errors import BadMessageError
 from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, TradeClosed
@@ -38,46 +36,9 @@ Attribution = Literal["decision", "symbol", "echo"]
 
 _NOT_BY_LADDER: Final = frozenset({CloseReason.TIMEOUT, CloseReason.LIQUIDATION})
 
-MarketKey = tuple[str, str, str]
-"""Account, symbol and timeframe."""
-
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
 
 PathOutcome = Literal["folded", "refused"]
-
-
-class Position(NamedTuple):
-    """How far the logs of a partition are folded: the next offset of each."""
-
-    decisions: int = 0
-    trades: int = 0
-    candles: int = 0
-
-    def reaches(self, other: "Position") -> bool:
-        """Tell whether no log is folded less far than at another position."""
-        return (
-            self.decisions >= other.decisions
-            and self.trades >= other.trades
-            and self.candles >= other.candles
-        )
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counters over the life of a partition."""
-
-    decisions: int = 0
-    explorations: int = 0
-    rewards: int = 0
-    sequence: int = 0
-    """Numbers what is remembered, so that a stored state knows its order again."""
-    answered: int = 0
-    """Offset behind the newest signal that has a decision."""
-
-    def next_sequence(self) -> int:
-        """Give the next number."""
-        self.sequence += 1
-        return self.sequence
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,24 +51,6 @@ class Changes:
     """As they were at the time, one perhaps several times."""
     markets: set[MarketKey]
     following: FollowingChanges
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPartition:
-    """A partition's state at a position, as a view keeps it; groups are in no order."""
-
-    position: Position
-    totals: Totals
-    rows: Mapping[ContextKey, Mapping[str, ArmStats]]
-    open: Sequence[OpenDecision]
-    closed: Sequence[OpenDecision]
-    decision_ids: Sequence[tuple[str, str, int]]
-    """Account, id and number of those that no remembered decision tells."""
-    trades: Sequence[FoldedTrade]
-    parents: Mapping[ParentKey, Mapping[str, ArmStats]] = field(default_factory=dict)
-    markets: Mapping[MarketKey, Held] = field(default_factory=dict)
-    followed: Sequence[Followed] = ()
-    series: Mapping[Series, LastCandle] = field(default_factory=dict)
 
 
 class FoldResult(NamedTuple):

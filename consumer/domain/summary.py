@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 from consumer.domain.context import ContextKey
-from consumer.domain.partition_state import Totals
 from consumer.domain.qtable import ArmStats
+from consumer.domain.stored import Totals
 
 BEST_STRATEGIES = 20
 """Longest list of best strategies: what a person reads."""

@@ -17,11 +17,12 @@ from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.ladder import Ladder, ladders_of
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState, Totals
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, FoldResult, PartitionState
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector, RegimeResult
 from consumer.domain.reward import RewardUnit
 from consumer.domain.selector import Selector
+from consumer.domain.stored import Totals
 from consumer.domain.strategies import CandidateRule
 from consumer.domain.summary import Summary, summarize
 from consumer.errors import BadMessageError

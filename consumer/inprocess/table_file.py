@@ -9,13 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from consumer.domain.context import ContextKey, ParentKey
-from consumer.domain.partition_state import (
-    Position,
-    StoredPartition,
-    Totals,
-)
 from consumer.domain.qtable import ArmStats
 from consumer.domain.reward import RewardUnit
+from consumer.domain.stored import Position, StoredPartition, Totals
 from consumer.errors import RefusedError
 from consumer.store.files import write_in_one_step
 from schemas import MarketRegime

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import RefusedError
 from consumer.merging import Merged
 from consumer.migrate.plan import Migration

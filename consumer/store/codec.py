@@ -13,10 +13,10 @@ from consumer.domain.context import ContextKey, ParentKey
 from consumer.domain.features import FeatureSums
 from consumer.domain.following import Followed, Lane, LastCandle, Series
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
-from consumer.domain.partition_state import MarketKey
 from consumer.domain.qtable import ArmStats, Row
 from consumer.domain.quick import quick
 from consumer.domain.regime import Held
+from consumer.domain.stored import MarketKey
 from schemas import MarketRegime, Side
 
 _FIELDS = (

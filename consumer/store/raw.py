@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from consumer.domain.partition_state import Position, StoredPartition, Totals
+from consumer.domain.stored import Position, StoredPartition, Totals
 from consumer.errors import RefusedError
 from consumer.store import codec
 

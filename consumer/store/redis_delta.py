@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Final
 
 from consumer.domain.following import Following, FollowingChanges
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position
 from consumer.store import codec
 from consumer.store.keys import HASHES, HashName, PartitionKeys, context_name
 

@@ -13,7 +13,8 @@ import orjson
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position, StoredPartition
 from consumer.ports import WriteAnswer
 from consumer.store.client import RedisClient, asking
 from consumer.store.keys import PartitionKeys

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from consumer.domain.partition_state import StoredPartition
+from consumer.domain.stored import StoredPartition
 from consumer.errors import RefusedError
 from consumer.store.files import write_in_one_step
 from consumer.store.meta import Meta

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from consumer.domain.context import ContextKey
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import Totals
 from consumer.domain.qtable import ArmStats
+from consumer.domain.stored import Totals
 from consumer.store import codec
 from consumer.store.client import RedisClient, asking
 from consumer.store.keys import PartitionKeys

@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Generic, NamedTuple
 
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import FencedError, RefusedError, TransientError
 from consumer.ports import Clock, D, View, WriteAnswer
 

@@ -17,7 +17,8 @@ from redis.crc import key_slot
 from consumer.connection import TopicNames
 from consumer.decision_log import decode_logged_decision
 from consumer.domain.fold_settings import FoldSettings
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position, StoredPartition
 from consumer.errors import RefusedError, TransientError
 from consumer.learn import follow, learn
 from consumer.local.server import free_port

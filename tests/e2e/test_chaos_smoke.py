@@ -17,7 +17,8 @@ from chaos.replay import replay
 from chaos.report import holds, invariants
 from chaos.scene import POLICY
 from chaos.storm import Plan, run
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position
 from consumer.local.stack import StackError
 from consumer.pipeline import Pipeline
 from consumer.settings import Settings

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from consumer.domain.partition_state import Position, StoredPartition
+from consumer.domain.stored import Position, StoredPartition
 from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
 from tests.simulation.cluster import Cluster

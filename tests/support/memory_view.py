@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position, StoredPartition
 from consumer.ports import WriteAnswer
 
 

@@ -15,10 +15,11 @@ from consumer.decide import Decider, Decision, decision_id_of
 from consumer.decision_log import decode_logged_decision
 from consumer.domain.context import ContextKey
 from consumer.domain.fold_settings import FoldSettings
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
+from consumer.domain.stored import Position
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
 from consumer.settings import load

@@ -17,8 +17,9 @@ from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.following import Entry, Followed
 from consumer.domain.ladder import Bar, Ladder, walk
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import PartitionState, StoredPartition
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.qtable import NO_REWARDS
+from consumer.domain.stored import StoredPartition
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError
 from consumer.store import codec

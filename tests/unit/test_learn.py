@@ -6,7 +6,8 @@ import pytest
 
 from consumer.domain.context import ContextKey
 from consumer.domain.fold_settings import FoldSettings
-from consumer.domain.partition_state import FoldResult, PartitionState, Position
+from consumer.domain.partition_state import FoldResult, PartitionState
+from consumer.domain.stored import Position
 from consumer.errors import BadMessageError
 from consumer.learn import follow, learn
 from schemas import Candle, DeadLetterCode, MarketRegime, TradeClosed

@@ -14,13 +14,9 @@ from consumer.domain.context import ContextKey, ParentKey, parents_of
 from consumer.domain.features import FEATURES
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import (
-    FoldResult,
-    PartitionState,
-    Position,
-    StoredPartition,
-)
+from consumer.domain.partition_state import FoldResult, PartitionState
 from consumer.domain.qtable import ArmStats, fold_paper_reward
+from consumer.domain.stored import Position, StoredPartition
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import learn

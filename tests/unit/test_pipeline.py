@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from consumer.counting import count_step
 from consumer.decide import Decider
 from consumer.domain.fold_settings import FoldSettings
-from consumer.domain.partition_state import PartitionState, Position
+from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
+from consumer.domain.stored import Position
 from consumer.domain.strategies import STRATEGY_PROFILES
 from consumer.pipeline import Pipeline, Step
 from consumer.telemetry.metrics import Metrics

@@ -7,7 +7,8 @@ import pytest
 
 from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import PartitionState, Position, StoredPartition
+from consumer.domain.partition_state import PartitionState
+from consumer.domain.stored import Position, StoredPartition
 from consumer.errors import TransientError
 from consumer.ports import WriteAnswer
 from consumer.store import view_sync
