@@ -265,7 +265,8 @@ class RegimeDetector:
         ):
             return found
         age_ms = ts_ms - held.since_ms
-        if age_ms < self.min_dwell_ms:
+        # a signal of a wrong clock may have begun it in the future: it must not hold until then
+        if abs(age_ms) < self.min_dwell_ms:
             why = f"for {age_ms / 1000:.0f} s of {self.min_dwell_ms / 1000:.0f}"
         elif (
             self.hysteresis > 0.0

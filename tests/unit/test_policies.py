@@ -2,7 +2,7 @@
 
 from collections import Counter
 from functools import cache
-from math import sqrt
+from math import log, sqrt
 from random import Random
 from typing import Any, get_args
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.domain.policies.base import Policy, Situation
-from consumer.domain.policies.beliefs import Estimate
+from consumer.domain.policies.beliefs import Alike, Apart, Estimate
 from consumer.domain.policies.catalog import SharedPolicy, make_policy
 from consumer.domain.policies.estimators import Estimator, correlation_of
 from consumer.domain.policies.evidence import Ladders, deviations_of, seen_in
@@ -221,6 +221,22 @@ def test_correlations_fall_with_distance() -> None:
     assert first[0] == 1.0
     assert list(first) == sorted(first, reverse=True)
     assert first[-1] < 0.01
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e6])
+@pytest.mark.parametrize("are_alike", [False, True])
+def test_many_arms_with_many_rewards_are_no_trouble(*, are_alike: bool, variance: float) -> None:
+    """The product of what is unsure of each lies far outside of what a float holds."""
+    count, n = 150, 1e7
+    none = [0.0] * count
+    correlation = tuple(
+        tuple(float(one == other) for other in range(count)) for one in range(count)
+    )
+    before = Alike.before(none, 0.0, correlation) if are_alike else Apart.before(none, 0.0)
+
+    after = before.widened(sqrt(variance)).told([(arm, n, 0.0) for arm in range(count)])
+
+    assert after.log_evidence == pytest.approx(-0.5 * count * log(variance + 1.0 / n))
 
 
 @examples(2)

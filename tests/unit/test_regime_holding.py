@@ -107,6 +107,15 @@ def test_a_regime_lasts_its_least_time() -> None:
     assert settle(detector, held, START_MS + 60_000).regime is TREND
 
 
+def test_a_regime_that_began_in_the_future_does_not_hold_until_then() -> None:
+    """One signal of a wrong clock must not freeze its market for a year."""
+    detector = RegimeDetector(min_dwell_ms=60_000)
+    held = Held(RANGE, START_MS)
+
+    assert settle(detector, held, START_MS - 59_999).regime is RANGE
+    assert settle(detector, held, START_MS - 60_000).regime is TREND
+
+
 @pytest.mark.parametrize("fields", [{"volume_24h": 1.0}, {"atr": 5_000.0}])
 def test_danger_is_told_at_once(fields: dict[str, float]) -> None:
     detector = RegimeDetector(min_dwell_ms=10**9, hysteresis=0.5)

@@ -18,7 +18,7 @@ from schemas import Mode, StrategyID
 from schemas.sums import total
 
 _NODES = tuple(NormalDist().inv_cdf((number + 0.5) / 16) for number in range(16))
-"""Midpoints of sixteen equal shares of a Gaussian: propensities to about 0.01."""
+"""Midpoints of sixteen equal shares of a Gaussian: probabilities within 0.04; below some hundredths, perhaps none."""
 _ROOT = sqrt(0.5)
 
 
