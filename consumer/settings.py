@@ -6,10 +6,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
+from aiokafka.conn import get_ip_port_afi
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -161,6 +163,18 @@ class Settings(BaseSettings):
         if "meta_strategy_policy" not in data and _EPSILON_GREEDY & data.keys():
             return {**data, "meta_strategy_policy": "epsilon_greedy"}
         return data
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_servers(cls, value: str) -> str:
+        servers = [part for part in map(str.strip, value.split(",")) if part]
+        if unfit := [server for server in servers or [value] if not _is_server(server)]:
+            raise ValueError(
+                "must be host[:port], several with commas between, the port from 1 to 65535, an "
+                f"IPv6 address in brackets; {unfit[0]!r} is not"
+            )
+        # where nothing is between two commas the client would look for a host without a name
+        return ",".join(servers)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -430,6 +444,18 @@ def _secret_from_file(variable: str, variables: Mapping[str, str | None]) -> str
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise SettingsError(f"{variable}_FILE: cannot read {path}: {reason}") from None
+
+
+def _is_server(text: str) -> bool:
+    try:
+        # as the client does: where the port begins behind an IPv6 address is its own matter
+        host, port, _ = get_ip_port_afi(text)
+        host.encode("idna")  # what cannot be would end the process when the name is looked up
+        if ":" in host:
+            IPv6Address(host)
+    except ValueError:
+        return False
+    return bool(re.fullmatch(r"[^\s,/@\[\]]+", host)) and 1 <= port <= 65535
 
 
 _VARIABLES = {name.upper() for name in Settings.model_fields}

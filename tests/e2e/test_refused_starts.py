@@ -130,6 +130,7 @@ async def test_signals_that_were_made_anew_are_decided(deploy: Deploy) -> None:
 
 
 WRONG = {
+    "KAFKA_BOOTSTRAP_SERVERS": "localhost:abc",
     "META_STRATEGY_EPSILON": "1.5",
     "META_STRATEGY_ALPHA": "0",
     "META_STRATEGY_MIN_SAMPLES": "-1",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.conn import collect_hosts
 
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.errors import SettingsError
@@ -207,6 +208,14 @@ def test_every_variable_of_the_contract_is_known() -> None:
 @pytest.mark.parametrize(
     ("variable", "values"),
     [
+        (
+            "KAFKA_BOOTSTRAP_SERVERS",
+            [
+                *(" ", ",", ":9092", "h:abc", "h:", "h:0", "h:-1", "h:65536", "a b:9092"),
+                *("a,b:abc", "http://h:9092", "h:9092/", "u@h:9092", "a:b:9092", "a..b:9092"),
+                *("[::1", "[::1]]", "[::1]:x", "[]", "x" * 64),
+            ],
+        ),
         ("KAFKA_PROCESSING_GUARANTEE", ["at_most_once", "EXACTLY"]),
         ("KAFKA_SECURITY_PROTOCOL", ["TLS"]),
         ("KAFKA_SASL_MECHANISM", ["MD5"]),
@@ -262,6 +271,7 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [
+        ("KAFKA_BOOTSTRAP_SERVERS", "a,b:abc", ["'b:abc'", "host[:port]", "65535"]),
         ("META_STRATEGY_CANDIDATES", "some", ["suitable", "all"]),
         ("META_STRATEGY_REWARD_UNIT", "usd", ["atr", "risk"]),
         ("META_STRATEGY_EPSILON", "1.5", ["1"]),
@@ -306,6 +316,31 @@ def test_a_good_value_is_taken(variable: str, value: str, wanted: Any, env: Any)
     env(**{variable: value})
 
     assert getattr(load(), variable.lower()) == wanted
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "kafka",
+        "kafka_1.local.:9092",
+        "a:9092,b:9093",
+        "a:9092, b ,c:1",
+        "a:9092,",
+        "10.0.0.1:65535",
+        "::1",
+        "[::1]",
+        "[::1]:9092",
+        "[fe80::1%eth0]:9092",
+        "1:2:3:4:5:6:7:8:9092",
+        "bücher.example:9092",
+    ],
+)
+def test_servers_are_taken_as_the_client_takes_them(value: str, env: Any) -> None:
+    env(KAFKA_BOOTSTRAP_SERVERS=value)
+
+    read = collect_hosts(load().connection.bootstrap_servers, randomize=False)
+
+    assert read == [found for found in collect_hosts(value, randomize=False) if found[0]]
 
 
 def test_the_environment_wins_over_the_env_file(env: Any) -> None:
