@@ -57,7 +57,11 @@ _Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 _MOST_POOLED = 64
 """Strategies whose statistics with all features stay below 900 kB, a broker takes 1 MB (consumer/pool.py)."""
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
-_Positive = Annotated[float, Field(gt=0.0)]
+_Limit = Annotated[float, Field(gt=0.0, le=1e15)]
+"""What is compared with a number of a message, which is no larger (schemas/fields.py)."""
+_MOST_DAYS = 36_500.0
+"""A century: longer than any log, and far from what milliseconds can still be counted in."""
+_Seconds = Annotated[float, Field(ge=0.0, le=_MOST_DAYS * 86_400)]
 
 
 class Settings(BaseSettings):
@@ -98,7 +102,7 @@ class Settings(BaseSettings):
     meta_strategy_candles_timeframe: Annotated[str, Field(max_length=32)] = ""
     meta_strategy_policy: PolicyName = "ucb"
     meta_strategy_objective: Objective = "profit"
-    meta_strategy_half_life: _Positive = HALF_LIFE
+    meta_strategy_half_life: Annotated[float, Field(gt=0.0, le=1e9)] = HALF_LIFE
     meta_strategy_epsilon: _Share = 0.10
     meta_strategy_epsilon_min: _Share | None = None
     meta_strategy_epsilon_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.995
@@ -111,9 +115,9 @@ class Settings(BaseSettings):
     meta_strategy_learn_exclude: Annotated[frozenset[CloseReason], NoDecode] = frozenset(
         {CloseReason.MANUAL, CloseReason.EXTERNAL}
     )
-    meta_strategy_max_signal_age_s: Annotated[float, Field(ge=0.0)] = 0.0
-    meta_strategy_max_staleness_s: Annotated[float, Field(ge=0.0)] = 60.0
-    meta_strategy_decision_ttl_days: _Positive = 30.0
+    meta_strategy_max_signal_age_s: _Seconds = 0.0
+    meta_strategy_max_staleness_s: _Seconds = 60.0
+    meta_strategy_decision_ttl_days: Annotated[float, Field(gt=0.0, le=_MOST_DAYS)] = 30.0
     meta_strategy_open_decisions_max: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     meta_strategy_dedupe_window: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     meta_strategy_profiles_file: Path | None = None
@@ -124,12 +128,12 @@ class Settings(BaseSettings):
 
     regime_trend_adx_threshold: Annotated[float, Field(gt=0.0, le=100.0)] = 25.0
     regime_trend_strength_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
-    regime_low_vol_atr_pct: _Positive = 0.015
-    regime_high_vol_atr_pct: _Positive = 0.04
-    regime_extreme_vol_atr_pct: _Positive = 0.06
-    regime_illiquid_volume: _Positive = 2_000_000.0
-    regime_illiquid_depth: _Positive = 50_000.0
-    regime_illiquid_spread_bps: _Positive = 10.0
+    regime_low_vol_atr_pct: _Limit = 0.015
+    regime_high_vol_atr_pct: _Limit = 0.04
+    regime_extreme_vol_atr_pct: _Limit = 0.06
+    regime_illiquid_volume: _Limit = 2_000_000.0
+    regime_illiquid_depth: _Limit = 50_000.0
+    regime_illiquid_spread_bps: _Limit = 10.0
     regime_atr_reference: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     regime_confirmation: Literal["off", "higher_timeframes"] = "off"
     regime_hysteresis: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
