@@ -552,7 +552,8 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
     known = _VARIABLES | {f"{name}_FILE" for name in _SECRETS}
     warnings = []
     for name in sorted(names):
-        if name.startswith(("META_STRATEGY_", "REGIME_")) and name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        read_as = name.upper()  # values are read whatever the case of their names
+        if read_as.startswith(("META_STRATEGY_", "REGIME_")) and read_as not in known:
+            nearest = difflib.get_close_matches(read_as, known, n=1, cutoff=0.0)
             warnings.append(f"{name}: is no setting; the nearest is {nearest[0]}")
     return warnings

@@ -188,6 +188,18 @@ async def test_an_unknown_variable_is_warned_about_with_the_nearest_name(deploy:
     assert any("REGIME_HIGH_VOL" in w and "REGIME_HIGH_VOL_ATR_PCT" in w for w in warnings)
 
 
+async def test_doctor_warns_about_an_unknown_variable(deploy: Deploy) -> None:
+    deployment = await deploy(partitions=1)
+
+    done = await deployment.run("doctor", META_STRATEGY_EPSILO="0.3", meta_strategy_alhpa="0.3")
+
+    assert done.code == 0, done
+    assert [line for line in done.out.splitlines() if "is no setting" in line] == [
+        "warning settings: META_STRATEGY_EPSILO: is no setting; the nearest is META_STRATEGY_EPSILON",
+        "warning settings: meta_strategy_alhpa: is no setting; the nearest is META_STRATEGY_ALPHA",
+    ]
+
+
 async def test_an_unknown_variable_in_the_env_file_is_warned_about_too(deploy: Deploy) -> None:
     deployment = await deploy(partitions=1)
     (deployment.directory / ".env").write_text("META_STRATEGY_POLICI=thompson\n")

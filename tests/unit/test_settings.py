@@ -585,6 +585,19 @@ def test_an_unknown_variable_is_warned_about_with_the_nearest_name(name: str, ne
     assert "\n" not in warning
 
 
+def test_an_unknown_variable_in_lower_case_is_warned_about_too(env: Any) -> None:
+    """Values are read from such names, too."""
+    env(meta_strategy_alpha="0.4", redis_url_file="")
+    dotenv(regime_hysterese="0.1", Meta_Strategy_Seed="3")
+    env(meta_strategy_alhpa="0.3")
+
+    assert (load().meta_strategy_alpha, load().meta_strategy_seed) == (0.4, 3)
+    assert unknown_variables(given_variables()) == [
+        "meta_strategy_alhpa: is no setting; the nearest is META_STRATEGY_ALPHA",
+        "regime_hysterese: is no setting; the nearest is REGIME_HYSTERESIS",
+    ]
+
+
 def test_an_unknown_variable_like_no_other_is_warned_about_too() -> None:
     (warning,) = unknown_variables(["META_STRATEGY_ZZZZZZZZZZZZZZZZZZZ"])
 
