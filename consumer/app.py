@@ -406,7 +406,7 @@ class Worker:
         path = self._settings.meta_strategy_state_file
         if path is None or not path.exists():
             return None
-        snapshot = load_snapshot(path)
+        snapshot = load_snapshot(path, f"META_STRATEGY_STATE_FILE={path}")
         snapshot.check(view.meta)
         return snapshot
 

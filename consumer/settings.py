@@ -193,6 +193,24 @@ class Settings(BaseSettings):
             return names - {"none"}
         return value
 
+    @field_validator("meta_strategy_state_file")
+    @classmethod
+    def _can_be_written(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        try:
+            is_other = value.exists() and not value.is_file()
+            # directories that are missing are made
+            parent = next(parent for parent in value.absolute().parents if parent.exists())
+            is_open = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise ValueError(f"cannot be written: {error.strerror}") from None
+        if is_other:
+            raise ValueError("must be a file, or a name that is free")
+        if not is_open:
+            raise ValueError(f"{parent} must be a directory in which this user may write")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _is_redis_url(cls, value: SecretStr) -> SecretStr:

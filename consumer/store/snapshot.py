@@ -33,7 +33,7 @@ class Snapshot:
 
     Args:
         partitions: The states.
-        name: What an error calls it: the file it was read from.
+        name: What an error calls it.
     """
 
     def __init__(self, partitions: Mapping[int, RawPartition], name: str = "the snapshot") -> None:
@@ -79,20 +79,25 @@ class Snapshot:
         write_in_one_step(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def load_snapshot(path: Path) -> Snapshot:
+def load_snapshot(path: Path, name: str = "") -> Snapshot:
     """Read a snapshot file.
+
+    Args:
+        path: Where it is.
+        name: What an error calls it; the path when empty.
 
     Raises:
         RefusedError: It cannot be read, or is none; one line that says why.
     """
+    name = name or str(path)
     try:
         parsed = _File.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise RefusedError(f"{path}: {error.strerror}") from None
+        raise RefusedError(f"{name}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise RefusedError(
-            f"{path}: is no snapshot: {field or 'content'}: {first['msg']}"
+            f"{name}: is no snapshot: {field or 'content'}: {first['msg']}"
         ) from None
-    return Snapshot(parsed.partitions, name=str(path))
+    return Snapshot(parsed.partitions, name=name)

@@ -139,6 +139,7 @@ WRONG = {
     "META_STRATEGY_LEARN_EXCLUDE": "manual,nonsense",
     "META_STRATEGY_POLICY": "best",
     "META_STRATEGY_PROFILES_FILE": "/does/not/exist.toml",
+    "META_STRATEGY_STATE_FILE": "/dev/null",
     "META_STRATEGY_KEY_PREFIX": "{0}",
     "DEFAULT_STRATEGY": "yolo",
     "REGIME_TREND_ADX_THRESHOLD": "nan",

@@ -380,6 +380,50 @@ def test_an_env_file_that_may_not_be_read_is_one_line(monkeypatch: pytest.Monkey
     assert problem() == ".env: Permission denied"
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        (".", "must be a file"),
+        ("/dev/null", "must be a file"),
+        ("taken/state.json", "taken must be a directory"),
+        ("taken/below/state.json", "taken must be a directory"),
+        ("x" * 256, "File name too long"),
+    ],
+)
+def test_a_state_file_that_could_never_be_one_is_told_at_the_start(
+    path: str, named: str, env: Any
+) -> None:
+    """A clean stop would be too late: what it was to keep is gone by then."""
+    Path("taken").touch()
+    env(META_STRATEGY_STATE_FILE=path)
+
+    text = problem()
+
+    assert text.startswith("META_STRATEGY_STATE_FILE: ")
+    assert named in text
+
+
+def test_a_state_file_where_nothing_may_be_written_is_told_at_the_start(
+    env: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, _: path != tmp_path)  # root may write all
+    env(META_STRATEGY_STATE_FILE="new/state.json")
+
+    text = problem()
+
+    assert text.startswith("META_STRATEGY_STATE_FILE: ")
+    assert f"{tmp_path} must be a directory" in text
+
+
+@pytest.mark.parametrize("path", ["state.json", "new/below/state.json", "link"])
+def test_a_state_file_need_not_be_there(path: str, env: Any) -> None:
+    """Directories that are missing are made."""
+    Path("link").symlink_to("nowhere")
+    env(META_STRATEGY_STATE_FILE=path)
+
+    assert load().meta_strategy_state_file == Path(path)
+
+
 def test_settings_never_change() -> None:
     with pytest.raises(Exception, match="frozen"):
         load().meta_strategy_epsilon = 0.5  # type: ignore[misc]
