@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import itertools
 import random
@@ -48,6 +49,8 @@ _GRACE_S = 9.0
 """Time a stop may take; a stuck loop cannot outlast it, since a thread watches it."""
 _GIVE_UP_S = 5.0  # for partitions in hand when this worker ends by an error of its own
 _SNAPSHOT_S = 1.0
+_OF_THE_PORT = frozenset({errno.EADDRINUSE, errno.EACCES})
+"""What the system says of a port that is taken, or that this user may not have."""
 
 
 class SystemClock:
@@ -107,10 +110,13 @@ class Worker:
         )
         try:
             port = await server.start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that is none is a UnicodeError
+            # all else is the host's: unknown, not of this machine, or no name at all
+            is_port = isinstance(error, OSError) and error.errno in _OF_THE_PORT
             raise RefusedError(
-                f"HTTP_PORT: cannot listen on {settings.http_host}:{settings.http_port}: "
-                f"{error.strerror}"
+                f"{'HTTP_PORT' if is_port else 'HTTP_HOST'}: cannot listen on "
+                f"{settings.http_host}:{settings.http_port}: "
+                f"{getattr(error, 'strerror', None) or error}"
             ) from error
         logs.started(
             logger,

@@ -167,6 +167,27 @@ def test_a_wrong_setting_ends_with_2_and_one_line_that_names_it(
     assert name in err
 
 
+@pytest.mark.parametrize("host", ["nohost.invalid", "192.0.2.1", "a..b", "2001:db8::1"])
+async def test_a_host_that_is_not_this_machine_is_not_put_down_to_the_port(
+    deploy: Deploy, host: str
+) -> None:
+    deployment = await deploy(topics=False)
+
+    done = await deployment.run("worker", HTTP_HOST=host, HTTP_PORT="8000")
+
+    assert_refused(done, "HTTP_HOST: cannot listen on ", host)
+
+
+async def test_a_port_that_is_taken_is_named(deploy: Deploy) -> None:
+    deployment = await deploy(topics=False)
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1") as taken:
+        port = taken.sockets[0].getsockname()[1]
+
+        done = await deployment.run("worker", HTTP_PORT=str(port))
+
+    assert_refused(done, f"HTTP_PORT: cannot listen on 127.0.0.1:{port}: ", "in use")
+
+
 async def test_a_wrong_setting_ends_the_process_with_2(deploy: Deploy) -> None:
     deployment = await deploy(topics=False)
 
