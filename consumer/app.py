@@ -115,7 +115,7 @@ class Worker:
             is_port = isinstance(error, OSError) and error.errno in _OF_THE_PORT
             raise RefusedError(
                 f"{'HTTP_PORT' if is_port else 'HTTP_HOST'}: cannot listen on "
-                f"{settings.http_host}:{settings.http_port}: "
+                f"{_address(settings.http_host, settings.http_port)}: "
                 f"{getattr(error, 'strerror', None) or error}"
             ) from error
         logs.started(
@@ -127,7 +127,7 @@ class Worker:
             policy_version=decider.policy_version,
             guarantee=settings.kafka_processing_guarantee,
             compiled=process.is_compiled(),
-            page=f"http://{settings.http_host}:{port}/",
+            page=f"http://{_address(settings.http_host, port)}/",
         )
         try:
             await self._serve(decider, tables, stop)
@@ -430,6 +430,10 @@ class Worker:
             self._logger.warning(
                 f"the state file was not written: {str(error) or 'no answer in time'}"
             )
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def run_worker(settings: Settings, runner: Callable[[Any], None]) -> None:

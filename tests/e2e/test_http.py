@@ -2,9 +2,11 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.e2e.conftest import Deploy
@@ -257,6 +259,26 @@ async def test_records_are_not_logged_below_info(deploy: Deploy) -> None:
     assert "[REGIME]" not in quiet.text()
     assert "[RL UPDATE]" not in quiet.text()
     assert all(line["level"] in {"warning", "error", "critical"} for line in quiet.lines())
+
+
+async def test_the_page_s_address_can_be_opened_where_the_host_is_an_ipv6_address(
+    deploy: Deploy,
+) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    deployment = await deploy(partitions=1)
+    worker = deployment.worker(HTTP_HOST="::1", HTTP_PORT="0")
+    worker.start()
+
+    page = re.compile(r'"page": ?"([^"]+)"')
+    await eventually(lambda: page.search(worker.text()), what="the page's address")
+
+    (url,) = page.findall(worker.text())
+    assert url.startswith("http://[::1]:")
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
 
 
 async def test_the_state_file_fills_an_empty_redis(deploy: Deploy, tmp_path: Path) -> None:
