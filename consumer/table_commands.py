@@ -14,7 +14,7 @@ from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, connect
 from consumer.store.keys import context_name
 from consumer.store.redis_view import RedisView
-from consumer.store.snapshot import load_snapshot
+from consumer.store.snapshot import Snapshot, load_snapshot
 from consumer.store.table import TableReader
 from consumer.stream.groups import has_members
 from consumer.stream.log_reader import LogEnds
@@ -77,8 +77,8 @@ async def _refuse_while_served(settings: Settings) -> None:
         )
 
 
-async def import_table(settings: Settings, path: Path) -> int:
-    """Replace the table by one from a file; give the number of partitions in it.
+async def plan_import(settings: Settings, path: Path) -> Snapshot:
+    """Read a file, and find out whether the table may be replaced by it; nothing is changed.
 
     Raises:
         RefusedError: It is no snapshot, was folded otherwise, or workers are running.
@@ -86,9 +86,24 @@ async def import_table(settings: Settings, path: Path) -> int:
     snapshot = load_snapshot(path)
     async with _view(settings) as (view, partitions):
         snapshot.check(view.meta)
-        if beyond := [n for n in snapshot.partitions if n >= partitions]:
-            raise RefusedError(f"{path}: has partition {beyond[0]}, the topics have {partitions}")
-        await _refuse_while_served(settings)
+    if beyond := [n for n in snapshot.partitions if n >= partitions]:
+        raise RefusedError(f"{path}: has partition {beyond[0]}, the topics have {partitions}")
+    await _refuse_while_served(settings)
+    return snapshot
+
+
+async def import_table(settings: Settings, snapshot: Snapshot) -> int:
+    """Replace the table by one from a file; give the number of partitions in it.
+
+    Args:
+        settings: All settings.
+        snapshot: As `plan_import` gave it.
+
+    Raises:
+        RefusedError: The file is broken inside, or workers are running.
+    """
+    async with _view(settings) as (view, _):
+        await _refuse_while_served(settings)  # they may have been started since
         states = {
             number: _restored(settings, snapshot.get(number)) for number in snapshot.partitions
         }
@@ -102,6 +117,17 @@ def _restored(settings: Settings, stored: StoredPartition | None) -> PartitionSt
     if stored is not None:
         state.restore(stored)
     return state
+
+
+async def plan_rebuild(settings: Settings) -> None:
+    """Find out whether a rebuild may begin; nothing is changed.
+
+    Raises:
+        RefusedError: Topics do not fit, or workers are running.
+        TransientError: Kafka does not answer.
+    """
+    await check_topics(settings.connection, settings.topics)
+    await _refuse_while_served(settings)
 
 
 async def rebuild_table(
@@ -122,7 +148,7 @@ async def rebuild_table(
         RefusedError: Workers are running.
     """
     partitions = await check_topics(settings.connection, settings.topics)
-    await _refuse_while_served(settings)
+    await _refuse_while_served(settings)  # whatever was found before somebody was asked
     inputs = [
         log
         for number in range(partitions)

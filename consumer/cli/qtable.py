@@ -2,13 +2,21 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import click
 
 from consumer import settings
 from consumer.domain.summary import BestStrategy
-from consumer.table_commands import export_table, import_table, read_table, rebuild_table
+from consumer.table_commands import (
+    export_table,
+    import_table,
+    plan_import,
+    plan_rebuild,
+    read_table,
+    rebuild_table,
+)
 
 
 @click.group()
@@ -58,11 +66,15 @@ def export(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def import_(file: Path, yes: bool) -> None:
-    """Replace the table by an exported FILE; workers fold the logs on from there."""
+    """Replace the table by an exported FILE; workers fold the logs on from there.
+
+    Without a terminal nothing is asked.
+    """
     loaded = settings.load()
-    if not yes:
+    snapshot = asyncio.run(plan_import(loaded, file))
+    if not yes and os.isatty(0):  # a script has nobody who could answer
         click.confirm(f"Replace the table in Redis by {file}? Workers must be stopped", abort=True)
-    count = asyncio.run(import_table(loaded, file))
+    count = asyncio.run(import_table(loaded, snapshot))
     click.echo(f"{count} partitions imported")
 
 
@@ -71,6 +83,7 @@ def import_(file: Path, yes: bool) -> None:
 def rebuild(yes: bool) -> None:
     """Fold the logs from their beginning; for new settings, too."""
     loaded = settings.load()
+    asyncio.run(plan_rebuild(loaded))
     if not yes:
         click.confirm("Replace the table in Redis by a fold of the logs?", abort=True)
     with click.progressbar(length=0, label="folding", show_pos=True, show_eta=True) as bar:

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from tests.support.builders import make_signal, make_trade
 from tests.support.executor import signals, trade_for
 from tests.support.fold_oracle import assert_table, decision_id, fold
 from tests.support.kafka_io import KafkaIo, Out, content, headers_of, keyed
-from tests.support.servers import Deployment, is_same_view
+from tests.support.servers import Deployment, Finished, is_same_view
 
 COMMANDS = [
     [],
@@ -265,8 +268,9 @@ async def test_the_table_is_shown_exported_imported_and_rebuilt(
     json.loads(file.read_text())
 
     await deployment.redis.delete(*before)
-    imported = await deployment.run("qtable", "import", str(file), typed="y\n")
+    imported = await deployment.run("qtable", "import", str(file))
     assert imported.code == 0, imported
+    assert imported.out == "2 partitions imported\n"
     assert await deployment.view() == before
 
     await deployment.redis.delete(*before)
@@ -316,6 +320,64 @@ async def test_a_refused_question_changes_nothing(deploy: Deploy) -> None:
     assert await deployment.view() == before
 
 
+async def on_terminal(deployment: Deployment, *arguments: str, typed: str) -> Finished:
+    """Run a command whose input is a terminal on which somebody types."""
+    ours, its = os.openpty()
+    try:
+        os.write(ours, typed.encode())
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "consumer.cli.main", *arguments],
+            cwd=deployment.directory,
+            env=deployment.environment(),
+            stdin=its,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(its)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+async def test_an_import_asks_on_a_terminal_alone(deploy: Deploy, tmp_path: Path) -> None:
+    """A script has nobody who could answer; what cannot be imported is told before it is asked."""
+    deployment = await deploy(partitions=1)
+    file = tmp_path / "export.json"
+    assert (await deployment.run("qtable", "export", str(file))).code == 0
+
+    refused = await on_terminal(deployment, "qtable", "import", str(file), typed="n\n")
+    taken = await on_terminal(deployment, "qtable", "import", str(file), typed="y\n")
+    missing = await on_terminal(deployment, "qtable", "import", "/nope.json", typed="y\n")
+
+    assert (refused.code, refused.own_lines) == (1, ["Aborted!"])
+    assert "Replace the table" in refused.out
+    assert "imported" not in refused.out
+    assert taken.code == 0, taken
+    assert taken.out.endswith("partitions imported\n")
+    assert (missing.code, missing.out) == (1, "")
+    assert missing.own_lines == ["meta-strategy: /nope.json: No such file or directory"]
+
+
+async def test_a_table_that_is_served_is_refused_before_anything_is_asked_or_told(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    deployment = await deploy(partitions=1)
+    file = tmp_path / "export.json"
+    assert (await deployment.run("qtable", "export", str(file))).code == 0
+    await deployment.started()
+
+    for command in (["rebuild"], ["import", str(file)]):
+        for options in ([], ["--yes"]):
+            done = await on_terminal(deployment, "qtable", *command, *options, typed="y\n")
+
+            assert (done.code, done.out) == (1, ""), done
+            (line,) = done.own_lines
+            assert "has members: stop the workers first" in line
+
+
 async def test_a_rebuild_takes_new_settings_over(deploy: Deploy) -> None:
     deployment = await taught(deploy)
     new = {"META_STRATEGY_ALPHA": "0.5", "META_STRATEGY_REWARD_UNIT": "risk"}
@@ -337,7 +399,7 @@ async def test_a_file_that_is_no_export_is_refused(
     file = tmp_path / "broken.json"
     file.write_text(content_)
 
-    done = await deployment.run("qtable", "import", str(file), typed="y\n")
+    done = await deployment.run("qtable", "import", str(file))
 
     assert done.code == 1
     assert "Traceback" not in done.err
