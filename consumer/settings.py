@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from aiokafka.conn import get_ip_port_afi
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -53,7 +60,16 @@ _EPSILON_GREEDY = frozenset(
 )
 """What no other policy reads."""
 
-_Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+
+def _is_topic(name: str) -> str:
+    if name in {".", ".."}:
+        raise ValueError("must be another name: Kafka takes neither '.' nor '..'")
+    return name
+
+
+_Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$"), AfterValidator(_is_topic)]
+_TopicOrNone = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$"), AfterValidator(_is_topic)]
+"""Empty when there is none."""
 _MOST_POOLED = 64
 """Strategies whose statistics with all features stay below 900 kB, a broker takes 1 MB (consumer/pool.py)."""
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -89,8 +105,8 @@ class Settings(BaseSettings):
     kafka_ssl_keyfile: Path | None = None
     kafka_signals_topic: _Topic = "signals"
     kafka_trade_closed_topic: _Topic = "trade-closed"
-    kafka_candles_topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$")] = ""
-    kafka_pool_topic: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,249}$")] = ""
+    kafka_candles_topic: _TopicOrNone = ""
+    kafka_pool_topic: _TopicOrNone = ""
     kafka_decisions_topic: _Topic = "strategy-decisions"
     kafka_dead_letters_topic: _Topic = "strategy-dead-letters"
     kafka_start: Literal["earliest", "latest"] = "earliest"

@@ -219,7 +219,9 @@ def test_every_variable_of_the_contract_is_known() -> None:
         ("KAFKA_PROCESSING_GUARANTEE", ["at_most_once", "EXACTLY"]),
         ("KAFKA_SECURITY_PROTOCOL", ["TLS"]),
         ("KAFKA_SASL_MECHANISM", ["MD5"]),
-        ("KAFKA_SIGNALS_TOPIC", ["a b", "x" * 250]),
+        ("KAFKA_SIGNALS_TOPIC", ["a b", "x" * 250, ".", ".."]),
+        ("KAFKA_CANDLES_TOPIC", ["a b", "x" * 250, ".", ".."]),
+        ("KAFKA_POOL_TOPIC", ["a b", "x" * 250, ".", ".."]),
         ("KAFKA_START", ["now"]),
         (
             "REDIS_URL",
@@ -310,6 +312,7 @@ def test_a_wrong_value_is_told_what_is_allowed(
         ("META_STRATEGY_MAX_SIGNAL_AGE_S", "2.5", 2.5),
         ("META_STRATEGY_MAX_SIGNAL_AGE_S", "3153600000", 3_153_600_000),
         ("META_STRATEGY_DECISION_TTL_DAYS", "36500", 36_500),
+        ("KAFKA_SIGNALS_TOPIC", "...", "..."),
         ("KAFKA_CANDLES_TOPIC", "candles", "candles"),
         ("KAFKA_POOL_TOPIC", "strategy-pool", "strategy-pool"),
         ("HTTP_PORT", "0", 0),
