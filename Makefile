@@ -1,25 +1,29 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# the Python of the environment that is there, unless another one is asked for
+PYTHON ?= $(shell test -x $(BIN)/python && echo $(BIN)/python || echo python3)
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
+# Looked at each time, written when the environment is made: then all that is in it is installed again.
+$(VENV)/pyvenv.cfg: always
+	@$(PYTHON) deploy/environment.py $(VENV) "$(MAKECMDGOALS)"
+
 # Each lock has its own stamp, so that the demo needs no linters and a changed lock is installed again.
 # uv (itself from the hashed lock) installs in parallel: seconds where pip takes a minute.
-$(BIN)/uv:
-	$(PYTHON) -m venv $(VENV)
+$(BIN)/uv: $(VENV)/pyvenv.cfg
 	grep -A200 '^uv==' requirements-demo.txt | awk 'NR==1 || /^ / {print; next} {exit}' > $(VENV)/uv.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.txt
 
-$(VENV)/.demo: requirements-demo.txt pyproject.toml | $(BIN)/uv
+$(VENV)/.demo: requirements-demo.txt pyproject.toml $(VENV)/pyvenv.cfg | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-demo.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/uv
+$(VENV)/.dev: requirements-dev.txt pyproject.toml $(VENV)/pyvenv.cfg | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.demo
@@ -97,4 +101,4 @@ fuzz: $(VENV)/.dev ## Feed hostile input to decoders and batches (ARGS="--inputs
 lock: $(VENV)/.dev ## Write the hashed lock files anew
 	./lock.sh
 
-.PHONY: help setup demo test properties check bench quality fuzz chaos simulate sbom licenses wheel lock
+.PHONY: always help setup demo test properties check bench quality fuzz chaos simulate sbom licenses wheel lock
