@@ -6,6 +6,7 @@
 # Read and Write imply Describe.
 set -euo pipefail
 if [ $# -lt 1 ]; then sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+command -v kafka-acls.sh > /dev/null || { echo "kafka-acls.sh is not on the PATH: add Kafka's bin directory" >&2; exit 1; }
 servers=$1 admin=${2:-$(dirname "$0")/admin.properties}
 
 allow() { # users, parted by commas; then operations and resources

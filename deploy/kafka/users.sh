@@ -6,6 +6,7 @@
 # Kafka's bin directory must be on the PATH. No password ever stands in an argument.
 set -euo pipefail
 if [ $# -lt 2 ]; then sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+command -v kafka-configs.sh > /dev/null || { echo "kafka-configs.sh is not on the PATH: add Kafka's bin directory" >&2; exit 1; }
 servers=$1 directory=$2 admin=${3:-$(dirname "$0")/admin.properties}
 umask 077
 mkdir -p "$directory"

@@ -383,3 +383,29 @@ def test_provisioned_source_is_the_one_the_dashboard_can_choose() -> None:
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in mounts
     sources = {panel["datasource"]["uid"] for panel in board["panels"] if panel["type"] != "row"}
     assert sources == {"$datasource"}
+
+
+@pytest.mark.parametrize("script", ["users.sh", "acls.sh"])
+def test_without_kafkas_tools_a_script_says_so_and_leaves_nothing(
+    script: str, tmp_path: Path
+) -> None:
+    """A password on disk that no broker knows looks as if it were set."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "mkdir", "mktemp", "rm", "openssl", "cat", "sed"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    secrets = tmp_path / "secrets"
+
+    done = subprocess.run(
+        [DEPLOY / "kafka" / script, "127.0.0.1:1", secrets],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"kafka-\w+\.sh is not on the PATH: add Kafka's bin directory\n", done.stderr
+    )
+    assert not secrets.exists()
