@@ -8,15 +8,27 @@ from pathlib import Path
 import click
 
 from consumer.errors import RefusedError
-from consumer.local.market_bars import BarsError
+from consumer.local.market_bars import BarsError, WrongUseError
 from consumer.local.paper_signals import EntryRule
 from lab import progress
+
+
+def _check_out(_: click.Context, __: click.Parameter, out: Path) -> Path:
+    """Refuse a place that cannot be written before minutes of calculations, not after them."""
+    is_new = not out.exists()
+    try:
+        out.open("a").close()
+        if is_new:
+            out.unlink()
+    except OSError as error:
+        raise click.BadParameter(f"{out}: cannot be written: {error.strerror}") from None
+    return out
 
 
 @click.command()
 @click.option(
     "--bars",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE",
     help="CSV or Parquet with time, open, high, low, close and, if known, volume; named after the "
@@ -59,6 +71,7 @@ from lab import progress
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default="report.html",
+    callback=_check_out,
     show_default=True,
     help="Where the report is written.",
 )
@@ -101,6 +114,8 @@ def backtest(
         raise click.ClickException(
             f"{error.name} is missing: run `pip install '.[lab]'` in a checkout"
         ) from None
+    except WrongUseError as error:
+        raise click.UsageError(str(error)) from None
     except BarsError as error:
         raise RefusedError(str(error)) from None
     try:

@@ -8,7 +8,13 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from consumer.local.market_bars import BarSeries, BarsError, MarketBar, load_bars, shipped_bars
+from consumer.local.market_bars import (
+    BarSeries,
+    MarketBar,
+    WrongUseError,
+    load_bars,
+    shipped_bars,
+)
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _SYMBOL = re.compile(r"[A-Za-z0-9._:/-]{1,32}")  # contract, section 1
@@ -49,18 +55,21 @@ def load(
         timeframe: Bars are merged to this length, such as `4h`; None leaves them.
 
     Raises:
-        BarsError: A file holds no usable bars, or an argument does not fit them.
+        BarsError: A file holds no usable bars.
+        WrongUseError: An argument does not fit them.
     """
     found = [load_bars(path) for path in paths] if paths else shipped_bars()
     if symbol is not None:
         if len(found) != 1:
-            raise BarsError(f"a symbol names the bars of one file, there are {len(found)}")
+            raise WrongUseError(f"a symbol names the bars of one file, there are {len(found)}")
         if not _SYMBOL.fullmatch(symbol):
-            raise BarsError(f"symbol must be 1 to 32 letters, digits and . _ : / -, was {symbol!r}")
+            raise WrongUseError(
+                f"symbol must be 1 to 32 letters, digits and . _ : / -, was {symbol!r}"
+            )
         found = [replace(found[0], symbol=symbol)]
     names = [series.symbol for series in found]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise BarsError(f"{repeated[0]}: is there twice; one file a symbol")
+        raise WrongUseError(f"{repeated[0]}: is there twice; one file a symbol")
     return found if timeframe is None else [merge(one, length_ms(timeframe)) for one in found]
 
 
@@ -68,11 +77,13 @@ def length_ms(timeframe: str) -> int:
     """Read a length such as `15m` [ms].
 
     Raises:
-        BarsError: It is none.
+        WrongUseError: It is none.
     """
     match = _TIMEFRAME.fullmatch(timeframe)
     if match is None:
-        raise BarsError(f"timeframe must be a number and one of s, m, h, d, w, was {timeframe!r}")
+        raise WrongUseError(
+            f"timeframe must be a number and one of s, m, h, d, w, was {timeframe!r}"
+        )
     return int(match[1]) * _UNITS_MS[match[2]]
 
 
@@ -80,11 +91,12 @@ def merge(series: BarSeries, step_ms: int) -> BarSeries:
     """Merge bars to longer ones, which begin at multiples of their length since 1970, UTC.
 
     Raises:
-        BarsError: The length is no multiple of the bars'.
+        WrongUseError: The length is no multiple of the bars'.
     """
     if step_ms % series.step_ms:
-        raise BarsError(
-            f"{series.symbol}: bars of {series.timeframe} cannot be merged to {step_ms} ms"
+        wanted = replace(series, step_ms=step_ms).timeframe
+        raise WrongUseError(
+            f"{series.symbol}: bars of {series.timeframe} cannot be merged to {wanted}"
         )
     bars = []
     for number, group in groupby(series.bars, key=lambda bar: bar.open_ms // step_ms):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from consumer.local.market_bars import BarSeries, BarsError, time_ms
+from consumer.local.market_bars import BarSeries, BarsError, WrongUseError, time_ms
 from consumer.local.paper_signals import Entry, EntryRule, entries_of
 from lab.progress import Track
 from schemas import Side
@@ -43,7 +43,8 @@ def from_file(series: Iterable[BarSeries], path: Path, *, track: Track) -> tuple
         indicators are there, or after the last bar but one.
 
     Raises:
-        BarsError: The file cannot be read, or holds something else; with row and column.
+        BarsError: The file holds something else; with row and column.
+        WrongUseError: It cannot be read, or there is none.
     """
     asked = _read(path)
     found: list[Entry] = []
@@ -74,7 +75,12 @@ def _read(path: Path) -> dict[str, list[tuple[int, Side, float]]]:
                 cells = {str(k).strip().lower(): str(v or "").strip() for k, v in row.items()}
                 place = f"{path}: row {rows.line_num}"
                 asked.setdefault(cells["symbol"].upper(), []).append(_signal(place, cells))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except FileNotFoundError:
+        rules = ", ".join(EntryRule)
+        raise WrongUseError(f"{path}: is no rule ({rules}), and there is no such file") from None
+    except OSError as error:
+        raise WrongUseError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise BarsError(f"{path}: cannot be read: {error}") from error
     return asked
 

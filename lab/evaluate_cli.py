@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 @click.option("--from-topics", is_flag=True, help="Read the topics; the default.")
 @click.option(
     "--decisions",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of decisions instead: one JSON message a line.",
 )
-@click.option("--trades", type=click.Path(path_type=Path), help="File of closed trades, likewise.")
+@click.option(
+    "--trades",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of closed trades, likewise.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the resampling.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(

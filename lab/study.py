@@ -43,7 +43,7 @@ def make(asked: Asked, *, track: Track) -> Study:
     """Run all policies and baselines.
 
     Raises:
-        BarsError: The bars or the signals cannot be used.
+        BarsError: The bars or the signals cannot be used; WrongUseError: nor what was asked of them.
         SettingsError: A policy, or a setting, is wrong.
     """
     seed = asked.seed

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--bars",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE",
     help="Replay these bars: CSV or Parquet with time, open, high, low, close and, if known, volume;"
@@ -86,7 +86,7 @@ async def _run(options: DemoOptions, screen: Screen) -> int:
     from redis.exceptions import RedisError
 
     from consumer.local.demo import DemoError, Kept, run_demo
-    from consumer.local.market_bars import BarsError
+    from consumer.local.market_bars import BarsError, WrongUseError
     from consumer.local.stack import StackError
 
     # what goes wrong arrives as an exception; its retries would be drawn over the screen
@@ -111,7 +111,7 @@ async def _run(options: DemoOptions, screen: Screen) -> int:
             raise
         click.echo("interrupted; everything is stopped", err=True)
         return 128 + received[0]
-    except SettingsError as error:
+    except (SettingsError, WrongUseError) as error:
         click.echo(f"error: {error}", err=True)
         return 2
     except (BarsError, DemoError, StackError) as error:

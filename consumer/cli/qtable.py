@@ -63,7 +63,7 @@ def export(file: Path) -> None:
 
 
 @qtable.command("import")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def import_(file: Path, yes: bool) -> None:
     """Replace the table by an exported FILE; workers fold the logs on from there.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.local.deployment import Deployment
-from consumer.local.market_bars import load_bars, shipped_bars
+from consumer.local.market_bars import WrongUseError, load_bars, shipped_bars
 from consumer.local.paper_executor import PaperExecutor, StalledError
 from consumer.local.paper_signals import plan_entries
 from consumer.local.replay_tally import ReplayTally
@@ -139,7 +139,7 @@ def _plan(options: DemoOptions, screen: Screen) -> list[Entry]:
     symbols = [one.symbol for one in series]
     for symbol in symbols:
         if symbols.count(symbol) > 1:
-            raise DemoError(f"{symbol}: two files have this symbol; give each symbol once")
+            raise WrongUseError(f"{symbol}: two files have this symbol; give each symbol once")
     try:
         entries = plan_entries(series, options.signals, options.seed)
     except ValueError as error:

@@ -48,6 +48,10 @@ class BarsError(Exception):
     """A file holds no usable bars; one line that names file, column and row."""
 
 
+class WrongUseError(BarsError):
+    """What was asked for does not fit the bars, whatever they hold: exit code 2."""
+
+
 class MarketBar(NamedTuple):
     """One closed bar; prices in [quote], low <= open, close <= high."""
 

@@ -56,6 +56,15 @@ WRONG_USE = [
     ["dead-letters", "replay", "--reason", "nonsense"],
     ["dead-letters", "replay", "--max", "x"],
     ["doctor", "too", "many"],
+    ["qtable", "import", "/nowhere/table.json"],
+    ["demo", "--bars", "/nowhere/BTCUSDT_1h.csv"],
+    ["backtest", "--bars", "/nowhere/BTCUSDT_1h.csv"],
+    ["backtest", "--timeframe", "7x"],
+    ["backtest", "--timeframe", "1m"],
+    ["backtest", "--symbol", "X"],
+    ["backtest", "--signals", "nonsense"],
+    ["backtest", "--out", "/nowhere/report.html"],
+    ["evaluate", "--decisions", "/nowhere/d.jsonl", "--trades", "/nowhere/t.jsonl"],
 ]
 
 

@@ -60,15 +60,22 @@ async def test_wrong_use_is_one_line(deploy: Deploy) -> None:
     deployment = await deploy(topics=False)
 
     policy = await deployment.run("backtest", "--policy", "clever")
-    bars = await deployment.run("backtest", "--bars", "nowhere.csv")
-    files = await deployment.run("evaluate", "--decisions", "d.jsonl")
+    out = await deployment.run("backtest", "--out", "nowhere/report.html")
+    signals_ = await deployment.run("backtest", "--signals", "nonsense")
+    fine = await deployment.run("backtest", "--timeframe", "1m")
+    files = await deployment.run("evaluate", "--decisions", __file__)
 
     assert policy.code == 2
     assert policy.own_lines[-1].startswith("meta-strategy: META_STRATEGY_POLICY: must be ")
-    assert bars.code == 1
-    assert bars.own_lines[-1] == (
-        "meta-strategy: nowhere.csv: cannot be read: No such file or directory"
+    assert out.code == signals_.code == fine.code == 2
+    assert out.own_lines[-1] == (
+        "Error: Invalid value for '--out': nowhere/report.html: cannot be written: "
+        "No such file or directory"
     )
+    assert signals_.own_lines[-1] == (
+        "Error: nonsense: is no rule (breakout, stretch, coin), and there is no such file"
+    )
+    assert fine.own_lines[-1] == "Error: EURUSD: bars of 1h cannot be merged to 1m"
     assert files.code == 2
 
 
