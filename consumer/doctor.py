@@ -11,6 +11,7 @@ from consumer.store.keys import PartitionKeys
 from consumer.stream.clients import admin_client
 from consumer.stream.topics import check_topics, topic_configs
 from consumer.view import make_view
+from consumer.words import plural
 
 
 class Finding(NamedTuple):
@@ -28,9 +29,10 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         async with admin_client(settings.connection) as admin:
             brokers = (await admin.describe_cluster())["brokers"]
             configs = await topic_configs(admin, settings.topics.kept)
-        yield Finding("kafka", "ok", f"{len(brokers)} brokers answer")
+        many = len(brokers)
+        yield Finding("kafka", "ok", f"{many} {plural(many, 'broker answers', 'brokers answer')}")
         partitions = await check_topics(settings.connection, settings.topics)
-        yield Finding("topics", "ok", f"{partitions} partitions each")
+        yield Finding("topics", "ok", f"{partitions} {plural(partitions, 'partition')} each")
         for name, config in configs.items():
             if config.get("retention.ms") != "-1":
                 yield Finding(
@@ -82,4 +84,5 @@ async def _examine_view(settings: Settings, client: RedisClient, partitions: int
         return Finding("table", "error", str(error))
     finally:
         await view.close()
-    return Finding("table", "ok", f"{folded} of {partitions} partitions are in Redis")
+    whole = f"{partitions} {plural(partitions, 'partition')}"
+    return Finding("table", "ok", f"{folded} of {whole} {plural(folded, 'is', 'are')} in Redis")

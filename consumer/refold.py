@@ -26,6 +26,7 @@ from consumer.rebuild import catch_up, logs_of
 from consumer.settings import Settings
 from consumer.stream.log_reader import LogEnds, LogReader
 from consumer.view import make_view, rewrite
+from consumer.words import plural
 
 _LOOK_S = 0.1
 _END = sys.maxsize
@@ -163,8 +164,10 @@ async def _refolded(settings: Settings, partitions: int, number: int, worked_off
         await rewrite(view, number, state)
     finally:
         await view.close()
-    candles = "" if logs.candles is None else f", {found.candles} candles"
+    candles = "" if logs.candles is None else f", {found.candles} {plural(found.candles, 'candle')}"
+    entries = sum(map(len, state.table.rows.values()))
     return (
-        f"partition {number}: {found.decisions} decisions{candles} and {found.trades} closed "
-        f"trades folded, {sum(map(len, state.table.rows.values()))} entries"
+        f"partition {number}: {found.decisions} {plural(found.decisions, 'decision')}{candles} and "
+        f"{found.trades} closed {plural(found.trades, 'trade')} folded, "
+        f"{entries} {plural(entries, 'entry', 'entries')}"
     )

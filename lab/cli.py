@@ -6,6 +6,7 @@ import click
 
 from consumer import settings
 from consumer.errors import RefusedError
+from consumer.words import plural
 from lab.replay import Replay
 from lab.replay import replay as replay_decisions
 
@@ -39,7 +40,11 @@ def _lines(found: Replay) -> list[str]:
         "whose signal was deleted, not compared": found.unsourced,
         "that no worker wrote": found.foreign,
     }
-    lines = [f"{count} decisions {text}" for text, count in counts.items() if count]
+    lines = [
+        f"{count} {plural(count, 'decision')} {text}" for text, count in counts.items() if count
+    ]
     if found.unanswered:
-        lines.append(f"{found.unanswered} signals rightly without one: repeats and bad messages")
+        lines.append(
+            f"{found.unanswered} {plural(found.unanswered, 'signal')} rightly without one: repeats and bad messages"
+        )
     return lines or ["no decisions yet"]

@@ -11,6 +11,7 @@ import click
 
 from consumer import settings
 from consumer.settings import Settings
+from consumer.words import plural
 
 if TYPE_CHECKING:
     from lab.estimators import Objectives
@@ -69,7 +70,10 @@ def evaluate(
         click.echo(json.dumps({"policy": name, "evaluation": _figures(found)}, indent=2))
         return
     if found is None:
-        click.echo(f"{len(log.decisions)} decisions, fewer than 2 with a closed trade: nothing yet")
+        many = len(log.decisions)
+        click.echo(
+            f"{many} {plural(many, 'decision')}, fewer than 2 with a closed trade: nothing yet"
+        )
         return
     for line in _lines(name, found, loaded.meta_strategy_reward_unit):
         click.echo(line)
@@ -113,7 +117,7 @@ def _lines(name: str, found: "Evaluation", unit: str) -> list[str]:
     closed = found.decisions - found.open
     risk = "ATR" if unit == "atr" else "initial risk"
     lines = [
-        f"{found.decisions} decisions: {closed} with a closed trade, {found.open} open or never taken",
+        f"{found.decisions} {plural(found.decisions, 'decision')}: {closed} with a closed trade, {found.open} open or never taken",
         f"not judged: {found.excluded} closed by hand or outside, {found.unreadable} unreadable",
         f"1 R is one {risk}; 95 % intervals, as if trades were independent",
         "",

@@ -9,6 +9,7 @@ from typing import Any
 from consumer import settings
 from consumer.local.market_bars import BarsError
 from consumer.local.paper_signals import EntryRule
+from consumer.words import plural
 from lab import backtest, bars, entries
 from lab.outcomes import Costs, walk_all
 from lab.progress import Track
@@ -111,7 +112,7 @@ def lines(study: Study) -> list[str]:
     width = max(len(one.run.name) for one in results)
     symbols = ", ".join(one.symbol for one in study.data)
     text = [
-        f"{len(study.outcomes)} signals of {symbols}; {study.outcomes.left_out} left out",
+        f"{len(study.outcomes)} {plural(len(study.outcomes), 'signal')} of {symbols}; {study.outcomes.left_out} left out",
         "",
         f"{'':<{width}}   mean R           95 %    total R  drawdown  trades  open",
     ]

@@ -8,6 +8,7 @@ import click
 from consumer import settings
 from consumer.stream.dead_letter import DeadLetter, read_dead_letters, resend
 from consumer.wire import printable
+from consumer.words import plural
 from schemas import DeadLetterCode
 
 
@@ -47,7 +48,7 @@ def list_(as_json: bool) -> None:
             line = f"{letter.ts} {_place(letter):28} {letter.reason:20} {letter.error}"
             click.echo(printable(line))
     if not as_json:
-        click.echo(f"{len(letters)} dead letters")
+        click.echo(f"{len(letters)} dead {plural(len(letters), 'letter')}")
 
 
 def _place(letter: DeadLetter) -> str:
@@ -82,5 +83,6 @@ def replay(reason: str | None, limit: int | None, yes: bool) -> None:
         click.echo("nothing to send")
         return
     if not yes:
-        click.confirm(f"Send {len(ours)} records again?", abort=True)
-    click.echo(f"{asyncio.run(resend(loaded.connection, ours))} records sent")
+        click.confirm(f"Send {len(ours)} {plural(len(ours), 'record')} again?", abort=True)
+    sent = asyncio.run(resend(loaded.connection, ours))
+    click.echo(f"{sent} {plural(sent, 'record')} sent")

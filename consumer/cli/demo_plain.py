@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from consumer.words import plural
 from schemas import MarketRegime
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def verdict(result: Result) -> str:
     """Say what was checked, when all of it held."""
     tally = result.tally
     return (
-        f"{tally.decided:,} signals, each with exactly one decision;"
-        f" {tally.trades:,} trades, each with its reward in Redis; no dead letters."
+        f"{tally.decided:,} {plural(tally.decided, 'signal')}, each with exactly one decision;"
+        f" {tally.trades:,} {plural(tally.trades, 'trade')}, each with its reward in Redis; no dead letters."
     )
 
 
@@ -172,8 +173,8 @@ class PlainScreen:
             if part > written:
                 written = part
                 self.note(
-                    f"{tally.decided:,} of {tally.signals:,} signals decided,"
-                    f" {tally.rewards:,} trades learned from; {pace(tally)}"
+                    f"{tally.decided:,} of {tally.signals:,} {plural(tally.signals, 'signal')} decided,"
+                    f" {tally.rewards:,} {plural(tally.rewards, 'trade')} learned from; {pace(tally)}"
                 )
 
         yield frame

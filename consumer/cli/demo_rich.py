@@ -27,6 +27,7 @@ from consumer.cli.demo_plain import (
     timing,
     verdict,
 )
+from consumer.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +120,7 @@ def _frame(progress: Progress, tally: ReplayTally, *, is_wide: bool) -> Renderab
             grid.add_row(table)
     facts = Text.assemble(
         pace(tally),
-        f"; {tally.trades:,} trades closed, {tally.rewards:,} learned from",
+        f"; {tally.trades:,} {plural(tally.trades, 'trade')} closed, {tally.rewards:,} learned from",
         style="dim",
     )
     return Group(progress, Padding(grid, _INDENT), Padding(facts, _INDENT))

@@ -17,6 +17,7 @@ from consumer.table_commands import (
     read_table,
     rebuild_table,
 )
+from consumer.words import plural
 
 
 @click.group()
@@ -59,7 +60,7 @@ def _context(entry: BestStrategy) -> str:
 def export(file: Path) -> None:
     """Write the whole table, with its watermarks, to a JSON FILE."""
     count = asyncio.run(export_table(settings.load(), file))
-    click.echo(f"{file}: {count} partitions")
+    click.echo(f"{file}: {count} {plural(count, 'partition')}")
 
 
 @qtable.command("import")
@@ -75,7 +76,7 @@ def import_(file: Path, yes: bool) -> None:
     if not yes and os.isatty(0):  # a script has nobody who could answer
         click.confirm(f"Replace the table in Redis by {file}? Workers must be stopped", abort=True)
     count = asyncio.run(import_table(loaded, snapshot))
-    click.echo(f"{count} partitions imported")
+    click.echo(f"{count} {plural(count, 'partition')} imported")
 
 
 @qtable.command()

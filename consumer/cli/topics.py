@@ -7,6 +7,7 @@ import click
 
 from consumer import settings
 from consumer.stream.topics import create_topics
+from consumer.words import plural
 
 
 @click.group()
@@ -71,7 +72,9 @@ def migrate(partitions: int, suffix: str | None, yes: bool) -> None:
         suffix = f"-p{partitions}"
     plan = asyncio.run(plan_migration(loaded, partitions, suffix))
     for name, count in plan.counts.items():
-        click.echo(f"{name} ({count} partitions) -> {name}{suffix} ({partitions})")
+        click.echo(
+            f"{name} ({count} {plural(count, 'partition')}) -> {name}{suffix} ({partitions})"
+        )
     if not yes:
         click.confirm(
             "Copy these topics and replace the table in Redis? Workers and producers must be "

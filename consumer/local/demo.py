@@ -19,6 +19,7 @@ from consumer.local.paper_signals import plan_entries
 from consumer.local.replay_tally import ReplayTally
 from consumer.local.stack import Stack
 from consumer.local.worker_process import WorkerProcess
+from consumer.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -152,7 +153,7 @@ def _told(series: Sequence[BarSeries], entries: Sequence[Entry]) -> str:
     bars = " and ".join(f"{len(one.bars):,} {one.timeframe} bars of {one.symbol}" for one in series)
     laps = entries[-1].lap + 1
     again = f", walked through {laps} times" if laps > 1 else ""
-    return f"{len(entries):,} signals from {bars}{again}"
+    return f"{len(entries):,} {plural(len(entries), 'signal')} from {bars}{again}"
 
 
 class _Demo:
@@ -176,7 +177,8 @@ class _Demo:
         is_complete, is_evidence = False, True
         with self._screen.step("Creating the topics") as done:
             await self._create_topics()
-            done(f"Topics are there, {self._options.partitions} partitions each")
+            count = self._options.partitions
+            done(f"Topics are there, {count} {plural(count, 'partition')} each")
         try:
             async with contextlib.AsyncExitStack() as running:
                 with self._screen.step("Starting the worker") as done:

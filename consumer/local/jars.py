@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from consumer.local.errors import StackError
 from consumer.local.locks import try_lock
+from consumer.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +102,9 @@ def ensure_jars(
         stack.enter_context(lock)
         missing = _missing(wanted, folder)  # whoever had the lock may have fetched them
         if missing:
-            report(f"fetching {len(missing)} jars of the Kafka broker, this once")
+            report(
+                f"fetching {len(missing)} {plural(len(missing), 'jar')} of the Kafka broker, this once"
+            )
             folder.mkdir(parents=True, exist_ok=True)
             work = Path(
                 stack.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix="fetch-"))

@@ -14,6 +14,8 @@ from itertools import islice, pairwise
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from consumer.words import plural
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -223,7 +225,9 @@ def _columns(name: str, header: Sequence[str]) -> list[int]:
 def _series(name: str, symbol: str, rows: Iterable[tuple[int, Sequence[object]]]) -> BarSeries:
     bars = list(islice(_bars(name, rows), _MOST_BARS + 1))
     if len(bars) < 2:
-        raise BarsError(f"{name}: holds {len(bars)} bars; at least 2 are needed")
+        raise BarsError(
+            f"{name}: holds {len(bars)} {plural(len(bars), 'bar')}; at least 2 are needed"
+        )
     if len(bars) > _MOST_BARS:
         raise BarsError(f"{name}: holds more than {_MOST_BARS:,} bars")
     steps = Counter(later.open_ms - earlier.open_ms for earlier, later in pairwise(bars))

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from consumer.domain.ladder import Ladder, walk
 from consumer.domain.reward import realized_r
 from consumer.local.paper_signals import ACCOUNT
+from consumer.words import plural
 from schemas import Exit, Message, Signal, StrategyDecision, TradeClosed, format_time_ms
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class PaperExecutor:
             if time.monotonic() > give_up_at:
                 raise StalledError(
                     f"no decision came for {_PATIENCE_S:.0f} s; "
-                    f"{len(self._waiting)} signals wait for theirs"
+                    f"{len(self._waiting)} "
+                    f"{plural(len(self._waiting), 'signal waits for its own', 'signals wait for theirs')}"
                 )
 
     async def _poll(self, timeout_ms: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from consumer.local.table_reader import Arm
+from consumer.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +126,8 @@ class ReplayTally:
             *_if_any(0 if self.repeats_allowed else self.repeats, "decision", "too many: repeats"),
         ]
         wrong = [
-            f"{arm.symbol} {arm.regime} {arm.strategy}: {gained} rewards for {due} trades"
+            f"{arm.symbol} {arm.regime} {arm.strategy}: {gained} {plural(gained, 'reward')} for {due} "
+            f"{plural(due, 'trade')}"
             for arm in sorted({*self.rewards_due, *after})
             if (gained := _count(after, arm) - _count(before, arm))
             != (due := self.rewards_due[arm])
@@ -138,7 +140,7 @@ def _count(rows: Mapping[Arm, ArmRow], arm: Arm) -> int:
 
 
 def _if_any(number: int, what: str, problem: str) -> list[str]:
-    return [f"{number:,} {what}{'' if number == 1 else 's'} {problem}"] if number > 0 else []
+    return [f"{number:,} {plural(number, what)} {problem}"] if number > 0 else []
 
 
 def _list(names: Sequence[str]) -> str:

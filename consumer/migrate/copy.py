@@ -19,6 +19,7 @@ from consumer.ports import Record
 from consumer.rebuild import logs_of
 from consumer.stream.dense_producer import DenseProducer, partition_of
 from consumer.stream.log_reader import LogEnds, LogReader
+from consumer.words import plural
 from schemas import Candle, TradeClosed
 
 _ROUNDS = 3
@@ -40,19 +41,20 @@ class Counts:
     def lines(self) -> Iterator[str]:
         """Say it to people, a line each."""
         yield (
-            f"copied: {_listed(self.copied)}; {self.refused} records that are no messages left to the "
-            "dead letters"
+            f"copied: {_listed(self.copied)}; {self.refused} "
+            f"{plural(self.refused, 'record that is no message', 'records that are no messages')} "
+            "left to the dead letters"
         )
         yield f"copied, waiting to be worked off: {_listed(self.waiting)}"
         if self.deleted:
             yield (
-                f"warning: retention had deleted {self.deleted} records of the logs: what was "
-                "learned from them is not in the new table"
+                f"warning: retention had deleted {self.deleted} {plural(self.deleted, 'record')} of the logs: "
+                f"what was learned from {plural(self.deleted, 'it', 'them')} is not in the new table"
             )
         if self.misplaced:
             yield (
-                f"warning: {self.misplaced} records did not lie where Kafka's default partitioner "
-                "puts their keys: set partitioner=murmur2_random in every producer before it "
+                f"warning: {self.misplaced} {plural(self.misplaced, 'record')} did not lie where Kafka's default partitioner "
+                f"puts {plural(self.misplaced, 'its key', 'their keys')}: set partitioner=murmur2_random in every producer before it "
                 "writes to the new topics"
             )
 

@@ -11,6 +11,7 @@ from consumer.stream.clients import admin_client
 from consumer.stream.groups import has_members
 from consumer.stream.topics import ever_written, partition_counts
 from consumer.view import make_view
+from consumer.words import plural
 
 
 def moved(settings: Settings, suffix: str) -> Settings:
@@ -61,7 +62,8 @@ async def plan_migration(settings: Settings, partitions: int, suffix: str) -> Mi
     counts = {name: found[name] or 0 for name in old_names.co_partitioned}
     if missing := [name for name, count in counts.items() if not count]:
         raise RefusedError(
-            f"topic {', '.join(missing)} is missing: there is nothing to migrate; run "
+            f"{plural(len(missing), 'topic')} {', '.join(missing)} "
+            f"{plural(len(missing), 'is', 'are')} missing: there is nothing to migrate; run "
             "`meta-strategy topics create`"
         )
     if taken := {*new_names.co_partitioned} & {*counts, old_names.dead_letters}:

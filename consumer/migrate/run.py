@@ -19,6 +19,7 @@ from consumer.stream.groups import commit_offsets
 from consumer.stream.log_reader import LogEnds
 from consumer.stream.topics import check_topics, create_topics
 from consumer.table_commands import rebuild_table
+from consumer.words import plural
 
 _CREATION_LIMIT_S = 10.0
 """Brokers hear of a new topic one after the other, within a second."""
@@ -90,8 +91,9 @@ async def migrate(
             ) from error
         if grown := await copy.grown(parts):
             lines.append(
-                f"warning: {grown} records came to the old input topics at the very end and are "
-                "not in the new ones: their producers were to be stopped before"
+                f"warning: {grown} {plural(grown, 'record')} came to the old input topics at the very "
+                f"end and {plural(grown, 'is', 'are')} not in the new ones: their producers were to be "
+                "stopped before"
             )
     return lines
 
@@ -109,7 +111,9 @@ async def _until_usable(migration: Migration) -> None:
         else:
             break
     if found != migration.partitions:
-        raise RefusedError(f"the new topics have {found} partitions, not {migration.partitions}")
+        raise RefusedError(
+            f"the new topics have {found} {plural(found, 'partition')}, not {migration.partitions}"
+        )
 
 
 async def _clear_and_compare(migration: Migration, parts: Sequence[OldPartition]) -> str:
@@ -142,8 +146,13 @@ async def _clear_and_compare(migration: Migration, parts: Sequence[OldPartition]
     differing = [key for key in before.keys() | table.keys() if before.get(key) != table.get(key)]
     if differing:
         return (
-            f"warning: {len(differing)} of {len(before)} contexts differ from the old fold, "
+            f"warning: {len(differing)} of {len(before)} {plural(len(before), 'context')} "
+            f"{plural(len(differing), 'differs', 'differ')} from the old fold, "
             f"{differing[0].symbol} among them: ids, or what a partition remembers at most, met "
             "otherwise than before"
         )
-    return f"all {len(before)} contexts are equal to the old fold's"
+    many = len(before)
+    return (
+        f"{plural(many, 'the', 'all')} {many} {plural(many, 'context is', 'contexts are')} equal to "
+        "the old fold's"
+    )

@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
+from consumer.words import plural
 
 _ASK_TIMEOUT_S = 10.0
 _SHUT_OUT_TIMEOUT_S = 30.0
@@ -49,7 +50,9 @@ async def _committed(
     found = await admin.list_consumer_group_offsets(group_id, partitions=asked)
     if missing := [p for p in asked if p not in found]:
         # the client passes over an error of the whole answer: it must not look like a new group
-        raise TransientError(f"group {group_id}: no answer about {len(missing)} offsets")
+        raise TransientError(
+            f"group {group_id}: no answer about {len(missing)} {plural(len(missing), 'offset')}"
+        )
     prefix = _prefix(group_id)
     return {
         partition: _Committed(

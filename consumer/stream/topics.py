@@ -17,6 +17,7 @@ from consumer.connection import KafkaConnection, TopicNames
 from consumer.errors import RefusedError, TransientError
 from consumer.stream.clients import admin_client
 from consumer.stream.log_reader import LogReader
+from consumer.words import plural
 
 _TIMEOUT_S = 30.0
 _KNOWN_POLL_S = 0.05
@@ -73,7 +74,8 @@ async def check_topics(connection: KafkaConnection, names: TopicNames) -> int:
         counts = await partition_counts(admin, [*names.co_partitioned, *names.lone])
         if missing := [name for name, count in counts.items() if count is None]:
             raise RefusedError(
-                f"topic {', '.join(missing)} is missing: run `meta-strategy topics create`"
+                f"{plural(len(missing), 'topic')} {', '.join(missing)} "
+                f"{plural(len(missing), 'is', 'are')} missing: run `meta-strategy topics create`"
             )
         wanted = {name: counts[name] for name in names.co_partitioned}
         if len(set(wanted.values())) > 1:
@@ -161,8 +163,11 @@ async def _make_right(
         if copies >= 3:
             configs["min.insync.replicas"] = "2"
         await _create(admin, NewTopic(name, wanted, copies, topic_configs=configs))
-        return f"{name}: created with {wanted} partitions, {copies} copies"
-    text = f"{name}: has {count} partitions"
+        return (
+            f"{name}: created with {wanted} {plural(wanted, 'partition')}, "
+            f"{copies} {plural(copies, 'copy', 'copies')}"
+        )
+    text = f"{name}: has {count} {plural(count, 'partition')}"
     if count < wanted and name != names.dead_letters:
         if await ever_written(connection, [TopicPartition(name, n) for n in range(count)]):
             raise RefusedError(
@@ -170,7 +175,7 @@ async def _make_right(
                 "would part from their symbols: run `meta-strategy topics migrate`"
             )
         _raise_on_error(await admin.create_partitions({name: NewPartitions(wanted)}), name)
-        text = f"{name}: grew from {count} to {wanted} partitions"
+        text = f"{name}: grew from {count} to {wanted} {plural(wanted, 'partition')}"
     if name in names.kept and name != names.candles:  # a feed that is there is somebody else's
         current = (await topic_configs(admin, [name])).get(name, {})
         if any(current.get(key) != value for key, value in _FOREVER.items()):

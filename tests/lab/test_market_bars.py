@@ -120,7 +120,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
         (",200", ",-200", "row 3: column volume: must lie within 0 .. 1e+15, was -200.0"),
         ("T00:30", "T00:15", "row 4: column time: does not come after the row before"),
         ("2024-01-01T00:30:00Z", "noon", "row 4: column time: 'noon' is no ISO 8601 time"),
-        (GOOD[GOOD.index("2024-01-01T00:15") :], "", "holds 1 bars; at least 2 are needed"),
+        (GOOD[GOOD.index("2024-01-01T00:15") :], "", "holds 1 bar; at least 2 are needed"),
         (GOOD, "", "column time .* is missing"),
     ],
 )

@@ -28,7 +28,7 @@ def test_rewards_that_were_there_before_do_not_count() -> None:
 
     assert tally.shortfalls({ARM: make_row(3)}, {ARM: make_row(5)}) == []
     assert tally.shortfalls({ARM: make_row(3)}, {ARM: make_row(4)}) == [
-        "EURUSD trend_up scalp: 1 rewards for 2 trades"
+        "EURUSD trend_up scalp: 1 reward for 2 trades"
     ]
 
 
@@ -39,8 +39,8 @@ def test_a_reward_in_another_row_is_found() -> None:
     wrong = make_tally().shortfalls({}, {ARM: make_row(1), other: make_row(1)})
 
     assert wrong == [
-        "EURUSD trend_up moderate: 1 rewards for 0 trades",
-        "EURUSD trend_up scalp: 1 rewards for 2 trades",
+        "EURUSD trend_up moderate: 1 reward for 0 trades",
+        "EURUSD trend_up scalp: 1 reward for 2 trades",
     ]
 
 
