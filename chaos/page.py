@@ -82,10 +82,15 @@ def _judged(result: Mapping[str, Any]) -> list[str]:
     if refusals := result.get("refusals"):
         lines += ["", "Starts that have to be refused:", ""]
         lines += [
-            f"- {what}: exit code {found['exit_code']}, `{found['line']}`"
+            f"- {what}: exit code {found['exit_code']}, {code_span(found['line'])}"
             for what, found in refusals.items()
         ]
     return [*lines, ""]
+
+
+def code_span(text: str) -> str:
+    """Write a line as it is, also one with backticks of its own."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def _own(result: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import click
 import pytest
 from aiokafka.partitioner import murmur2
 
+from chaos.page import code_span
 from consumer.cli.main import cli
 from consumer.settings import Settings, load
 from consumer.store.meta import Meta
@@ -97,6 +98,17 @@ def test_the_reference_names_every_command_and_option() -> None:
         name: {option for p in command.params for option in p.opts if option.startswith("--")}
         for name, command in commands(cli, "")
     }
+
+
+def test_a_message_that_quotes_a_command_is_one_code_span() -> None:
+    """Within single backticks the quoted command would stand outside, and the rest inside."""
+    page = (ROOT / "docs" / "chaos.md").read_text(encoding="utf-8")
+
+    assert code_span("it ends") == "`it ends`"
+    assert code_span("run `meta-strategy doctor`") == "`` run `meta-strategy doctor` ``"
+    refused = re.findall(r"^- .*: exit code \d+, (.*)$", page, re.MULTILINE)
+    assert refused
+    assert all(re.fullmatch(r"`` .* ``|`[^`]*`", span) for span in refused)
 
 
 # What the table depends on
