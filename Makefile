@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell test -x $(BIN)/python && echo $(BIN)/python || echo python3)
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Looked at each time, written when the environment is made: then all that is in it is installed again.
 $(VENV)/pyvenv.cfg: always
@@ -101,4 +101,4 @@ fuzz: $(VENV)/.dev ## Feed hostile input to decoders and batches (ARGS="--inputs
 lock: $(VENV)/.dev ## Write the hashed lock files anew
 	./lock.sh
 
-.PHONY: always help setup demo test properties check bench quality fuzz chaos simulate sbom licenses wheel lock
+.PHONY: always help setup demo test native test-native properties check bench quality fuzz chaos simulate sbom licenses wheel lock
