@@ -5,6 +5,7 @@ import contextlib
 import errno
 import gc
 import itertools
+import os
 import random
 import time
 from collections.abc import Callable
@@ -14,11 +15,17 @@ from aiokafka import TopicPartition
 
 from consumer import process
 from consumer.decide import Decider
-from consumer.errors import FencedError, MetaStrategyError, RefusedError, TransientError
+from consumer.errors import (
+    FencedError,
+    MetaStrategyError,
+    RefusedError,
+    SettingsError,
+    TransientError,
+)
 from consumer.pipeline import Pipeline
 from consumer.pool import Pooling
 from consumer.serving import PartitionServing, Shared
-from consumer.settings import Settings, given_variables, unknown_variables
+from consumer.settings import Settings, directory_of, given_variables, unknown_variables
 from consumer.store.eviction import eviction_problem
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
@@ -442,7 +449,16 @@ def run_worker(settings: Settings, runner: Callable[[Any], None]) -> None:
     Args:
         settings: All settings.
         runner: Runs a coroutine to its end, such as uvloop.run.
+
+    Raises:
+        SettingsError: The state file cannot be written; only a clean stop would find out.
     """
+    state_file = settings.meta_strategy_state_file
+    if state_file is not None and not os.access(directory_of(state_file), os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"META_STRATEGY_STATE_FILE: this user may not write in {directory_of(state_file)}: name a file "
+            "in a directory where it may"
+        )
     process.tune()
 
     async def main() -> None:

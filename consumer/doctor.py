@@ -84,5 +84,5 @@ async def _examine_view(settings: Settings, client: RedisClient, partitions: int
         return Finding("table", "error", str(error))
     finally:
         await view.close()
-    whole = f"{partitions} {plural(partitions, 'partition')}"
-    return Finding("table", "ok", f"{folded} of {whole} {plural(folded, 'is', 'are')} in Redis")
+    are = plural(partitions, "partition is", "partitions are")
+    return Finding("table", "ok", f"{folded} of {partitions} {are} in Redis")

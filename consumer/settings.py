@@ -211,20 +211,18 @@ class Settings(BaseSettings):
 
     @field_validator("meta_strategy_state_file")
     @classmethod
-    def _can_be_written(cls, value: Path | None) -> Path | None:
+    def _can_be_a_file(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
         try:
             is_other = value.exists() and not value.is_file()
-            # directories that are missing are made
-            parent = next(parent for parent in value.absolute().parents if parent.exists())
-            is_open = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+            directory = directory_of(value)
         except OSError as error:
             raise ValueError(f"cannot be written: {error.strerror}") from None
         if is_other:
             raise ValueError("must be a file, or a name that is free")
-        if not is_open:
-            raise ValueError(f"{parent} must be a directory in which this user may write")
+        if not directory.is_dir():
+            raise ValueError(f"{directory} must be a directory")
         return value
 
     @field_validator("redis_url")
@@ -482,6 +480,11 @@ def _secret_from_file(variable: str, variables: Mapping[str, str | None]) -> str
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise SettingsError(f"{variable}_FILE: cannot read {path}: {reason}") from None
+
+
+def directory_of(file: Path) -> Path:
+    """Give the nearest that is there of the places above a file: those that are missing are made."""
+    return next(parent for parent in file.absolute().parents if parent.exists())
 
 
 def _is_server(text: str) -> bool:

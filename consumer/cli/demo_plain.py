@@ -23,6 +23,11 @@ _TRUSTED_REWARDS = 5  # one lucky trade is no best strategy
 _REGIME_ORDER = {regime: place for place, regime in enumerate(MarketRegime)}
 
 STRATEGY_HEADER = ("strategy", "chosen", "explored", "trades", "mean R", "win rate")
+# what it is best by is said: the first number of the table is another one
+LEARNED_TITLE = (
+    "Learned: the best strategy of each symbol and regime, by mean R "
+    f"(from {_TRUSTED_REWARDS} rewards on)"
+)
 LEARNED_HEADER = ("symbol", "regime", "best strategy", "Q [R]", "rewards", "win rate", "mean R")
 
 
@@ -187,7 +192,7 @@ class PlainScreen:
         self.note("")
         self.note("Regimes: " + ", ".join(f"{name} {seen:,}" for name, seen in regimes(tally)))
         self.note("")
-        self.note("Learned: the best strategy of each symbol and regime")
+        self.note(LEARNED_TITLE)
         self._table(LEARNED_HEADER, learned_rows(result), left=3)
         self.note("")
         if result.shortfalls:

@@ -17,6 +17,7 @@ from rich.text import Text
 from consumer.cli.demo_plain import (
     KEEP_HINT,
     LEARNED_HEADER,
+    LEARNED_TITLE,
     STOP_HINT,
     STRATEGY_HEADER,
     learned_rows,
@@ -92,7 +93,7 @@ class RichScreen:
         """Print what was learned, the verdict, and where to look next."""
         print_ = self._console.print
         print_()
-        print_(Text("Learned: the best strategy of each symbol and regime", "bold"))
+        print_(Text(LEARNED_TITLE, "bold"))
         print_(Padding(_table(LEARNED_HEADER, learned_rows(result), left=3), _INDENT))
         if result.shortfalls:
             print_(Text("✗ Missing or wrong", "bold red"))

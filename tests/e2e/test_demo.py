@@ -72,7 +72,9 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 def learned(output: str) -> list[str]:
     lines = output.splitlines()
-    start = lines.index("Learned: the best strategy of each symbol and regime")
+    start = lines.index(
+        "Learned: the best strategy of each symbol and regime, by mean R (from 5 rewards on)"
+    )
     return lines[start : lines.index("", start)]
 
 

@@ -87,6 +87,13 @@ def settings_of(deployment: Deployment) -> Settings:
     )
 
 
+def told(letter: ReadRecord) -> tuple[Any, ...]:
+    """All of a record but when it was read."""
+    return (
+        letter.partition, letter.offset, letter.timestamp, letter.key, letter.value, letter.headers
+    )  # fmt: skip
+
+
 def place(letter: ReadRecord) -> tuple[str, str]:
     found = headers_of(letter, "dlq.")
     return found["dlq.topic"], found["dlq.reason"]
@@ -175,7 +182,7 @@ async def test_all_goes_on_in_more_partitions_as_if_there_had_always_been_so_man
     moved = await deployment.table()
     assert by_context(moved) == by_context(table)
     assert len({key.split("}")[0] for key in moved}) > 2
-    assert await deployment.dead_letters() == letters
+    assert list(map(told, await deployment.dead_letters())) == list(map(told, letters))
     offsets = await deployment.kafka.committed(deployment.group, new.trades)
     assert offsets.keys() == set(range(5))
     # 44 wait, two of the worked off are no messages
