@@ -24,7 +24,7 @@ def topics() -> None:
 @click.option(
     "--replication",
     type=click.IntRange(1, 100),
-    help="Copies of each partition; by default 3, or as many as there are brokers.",
+    help="Copies of each new topic's partitions; by default 3, or as many as there are brokers.",
 )
 def create(partitions: int | None, replication: int | None) -> None:
     """Create what is missing; let an empty topic that is too small grow."""

@@ -35,7 +35,15 @@ async def partition_counts(
     Raises:
         RefusedError: This Kafka user may not know of one.
     """
-    found: dict[str, int | None] = dict.fromkeys(topics)
+    found = await _copies(admin, topics)
+    return {name: None if copies is None else len(copies) for name, copies in found.items()}
+
+
+async def _copies(
+    admin: AIOKafkaAdminClient, topics: Sequence[str]
+) -> dict[str, Sequence[int] | None]:
+    """Count the copies of each partition of topics; None for one that is not there."""
+    found: dict[str, Sequence[int] | None] = dict.fromkeys(topics)
     for description in await admin.describe_topics(list(topics)):
         if description["error_code"] == TopicAuthorizationFailedError.errno:
             raise RefusedError(
@@ -43,7 +51,9 @@ async def partition_counts(
                 "a rule is missing, or it is another user's (docs/deployment.md, access rules)"
             )
         if description["error_code"] == 0:
-            found[description["topic"]] = len(description["partitions"])
+            found[description["topic"]] = [
+                len(partition["replicas"]) for partition in description["partitions"]
+            ]
     return found
 
 
@@ -114,7 +124,7 @@ async def create_topics(
         connection: How to reach Kafka.
         names: The topics.
         partitions: Count wanted; that of the largest one there, else 8, when None.
-        replication: Copies of each; 3, or as many as there are brokers, when None.
+        replication: Copies of each new one; 3, or as many as there are brokers, when None.
 
     Returns:
         What was done, a line each.
@@ -126,7 +136,8 @@ async def create_topics(
     async with admin_client(connection) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = min(3, brokers) if replication is None else replication
-        counts = await partition_counts(admin, [*names.co_partitioned, *names.lone])
+        found = await _copies(admin, [*names.co_partitioned, *names.lone])
+        counts = {name: None if each is None else len(each) for name, each in found.items()}
         there = [counts[name] or 0 for name in names.co_partitioned]
         wanted = partitions or max(there) or 8
         if max(there) > wanted:
@@ -143,6 +154,13 @@ async def create_topics(
                 | dict.fromkeys(filter(None, [names.pool]), 1)
             ).items()
         ]
+        if replication is not None:
+            lines += [
+                f"{name}: its copies stay at {min(each)}, not {replication}: "
+                "kafka-reassign-partitions.sh changes them"
+                for name, each in found.items()
+                if each and min(each) != replication
+            ]
         await _until_known(
             admin, dict.fromkeys(names.co_partitioned, wanted) | dict.fromkeys(names.lone, 1)
         )

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,28 @@ async def test_topics_create_keeps_what_else_a_topic_was_given(
     config = await config_of(kafka, deployment.topics.trades)
     assert {name: config[name] for name in own} == own
     assert (config["cleanup.policy"], config["retention.ms"]) == ("delete", "-1")
+
+
+async def test_topics_create_tells_of_copies_that_it_does_not_change(
+    deploy: Deploy, kafka: KafkaIo
+) -> None:
+    """Who asked for five would trust in them; and of one copy two in sync would refuse every record."""
+    deployment = await deploy(topics=False)
+    names = deployment.topics
+    await kafka.create(names.trades, 2, {"retention.ms": "1000"})
+    for name in (names.signals, names.decisions, names.dead_letters):
+        await kafka.create(name, 2)
+
+    other = await deployment.run("topics", "create", "--replication", "5")
+    same = await deployment.run("topics", "create", "--replication", "1")
+    unasked = await deployment.run("topics", "create")
+
+    assert (other.code, same.code, unasked.code) == (0, 0, 0)
+    told = [line for line in other.out.splitlines() if "its copies stay at 1, not 5" in line]
+    assert {line.partition(":")[0] for line in told} == {*astuple(names)}
+    assert "copies" not in same.out + unasked.out
+    config = await config_of(kafka, names.trades)
+    assert (config["retention.ms"], config["min.insync.replicas"]) == ("-1", "1")
 
 
 async def test_a_feed_that_is_there_keeps_its_own_settings(deploy: Deploy, kafka: KafkaIo) -> None:
