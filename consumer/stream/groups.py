@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import for_code
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, for_code
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError, describe
 from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _TIMEOUT_S = 30.0
+_AGAIN_S = 0.1
 
 
 async def has_members(connection: KafkaConnection, group_id: str) -> bool:
@@ -20,12 +22,23 @@ async def has_members(connection: KafkaConnection, group_id: str) -> bool:
         TransientError: Kafka does not answer, or this user may not know.
     """
     async with admin_client(connection) as admin, asyncio.timeout(_TIMEOUT_S):
-        for response in await admin.describe_consumer_groups([group_id]):
-            for error_code, _, state, *_ in response.groups:
-                if error_code:  # no answer must not look like no members
-                    raise TransientError(f"Kafka: {for_code(error_code).__name__}")
-                if state not in {"Empty", "Dead", ""}:
-                    return True
+        while True:
+            try:
+                return await _has_members(admin, group_id)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            # brokers that have just started make the coordinators' topic when they are first asked
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _has_members(admin: AIOKafkaAdminClient, group_id: str) -> bool:
+    for response in await admin.describe_consumer_groups([group_id]):
+        for error_code, _, state, *_ in response.groups:
+            if error_code:  # no answer must not look like no members
+                raise for_code(error_code)
+            if state not in {"Empty", "Dead", ""}:
+                return True
     return False
 
 

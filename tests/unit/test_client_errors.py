@@ -1,13 +1,15 @@
 """What the client raises while Kafka does not answer as it should is one more reason to try again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError, describe
@@ -159,3 +161,28 @@ async def test_a_partition_that_is_taken_away_between_two_steps(taken_away: Sess
 )
 def test_an_error_without_words_is_named(error: Exception, text: str) -> None:
     assert describe(error) == text
+
+
+async def test_a_coordinator_that_is_not_there_yet_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    not_yet: list[Any] = [
+        GroupCoordinatorNotAvailableError(),
+        SimpleNamespace(groups=[(GroupLoadInProgressError.errno, "group", "", "")]),
+        SimpleNamespace(groups=[(0, "group", "Stable", "consumer")]),
+    ]
+
+    async def describe_consumer_groups(_: list[str]) -> list[Any]:
+        answer = not_yet.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer]
+
+    @asynccontextmanager
+    async def connected(_: KafkaConnection) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(describe_consumer_groups=describe_consumer_groups)
+
+    monkeypatch.setattr(groups, "admin_client", connected)
+    monkeypatch.setattr(groups, "_AGAIN_S", 0.0)
+
+    assert await groups.has_members(CONNECTION, "group")
