@@ -389,7 +389,7 @@ async def test_an_import_asks_on_a_terminal_alone(deploy: Deploy, tmp_path: Path
     assert "imported" not in refused.out
     assert taken.code == 0, taken
     assert taken.out.endswith("0 partitions imported\n")
-    assert (missing.code, missing.out) == (1, "")
+    assert (missing.code, missing.out) == (2, "")
     assert missing.own_lines == ["meta-strategy: /nope.json: No such file or directory"]
 
 
