@@ -130,7 +130,7 @@ class Decider:
     ) -> None:
         self.detector = detector
         self.selector = selector
-        self.policy_version = selector.version(detector, fold, seed)
+        self.policy_version = selector.version(detector, fold, seed, max_signal_age_ms)
         self._seed = seed
         self.max_signal_age_ms = max_signal_age_ms
         self._measures = measures

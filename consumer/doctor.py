@@ -1,14 +1,17 @@
 """Does everything fit? Each check is a line."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Literal, NamedTuple, cast
 
+from consumer.domain.stored import Position
 from consumer.errors import RefusedError, TransientError
+from consumer.rebuild import beyond_end, logs_of
 from consumer.settings import Settings
 from consumer.store.client import BULK_TIMEOUT_S, REDIS_ERRORS, RedisClient, connect
 from consumer.store.eviction import eviction_problem
 from consumer.store.keys import PartitionKeys
 from consumer.stream.clients import admin_client
+from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics, topic_configs
 from consumer.view import make_view
 from consumer.words import plural
@@ -34,13 +37,14 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         partitions = await check_topics(settings.connection, settings.topics)
         yield Finding("topics", "ok", f"{partitions} {plural(partitions, 'partition')} each")
         for name, config in configs.items():
-            if config.get("retention.ms") != "-1":
-                yield Finding(
-                    "topics",
-                    "warning",
-                    f"{name} has retention.ms={config.get('retention.ms')}: what it deletes "
-                    "cannot be folded again; set -1",
-                )
+            for limit in ("retention.ms", "retention.bytes"):
+                if config.get(limit) != "-1":
+                    yield Finding(
+                        "topics",
+                        "warning",
+                        f"{name} has {limit}={config.get(limit)}: what it deletes cannot be folded "
+                        "again; set -1",
+                    )
     except TransientError as error:
         yield Finding("kafka", "error", str(error))
     except RefusedError as error:
@@ -71,6 +75,21 @@ async def _examine_redis(client: RedisClient) -> AsyncIterator[Finding]:
         yield Finding("redis", "ok", "maxmemory-policy is noeviction")
 
 
+async def _refuse_beyond_ends(settings: Settings, positions: Mapping[int, Position | None]) -> None:
+    folded = {
+        log: offset
+        for number, position in positions.items()
+        if position is not None
+        for log, offset in zip(logs_of(settings.topics, number), position, strict=True)
+        if log is not None
+    }
+    async with LogReader(settings.connection, (), isolation="read_uncommitted") as reader:
+        ends = await reader.ends(list(folded)) if folded else {}
+    for log, offset in folded.items():
+        if offset > ends[log]:
+            raise beyond_end(log, offset, ends[log])
+
+
 async def _examine_view(settings: Settings, client: RedisClient, partitions: int) -> Finding:
     view = make_view(settings, partitions)
     folded = 0
@@ -80,6 +99,7 @@ async def _examine_view(settings: Settings, client: RedisClient, partitions: int
             if stored := cast("dict[str, str]", await client.hgetall(keys.key("meta"))):
                 view.meta.check(stored, f"partition {number} in Redis")
                 folded += 1
+        await _refuse_beyond_ends(settings, await view.positions(range(partitions)))
     except RefusedError as error:
         return Finding("table", "error", str(error))
     finally:

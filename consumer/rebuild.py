@@ -84,6 +84,14 @@ def refuse_if_begun(logs: Logs, first: Position) -> None:
         )
 
 
+def beyond_end(log: TopicPartition, position: int, end: int) -> RefusedError:
+    """Say that a table is folded further than its log goes."""
+    return RefusedError(
+        f"{log.topic}-{log.partition}: the table is folded up to offset {position}, the log ends at {end}: "
+        "was the topic made anew? Run `meta-strategy qtable rebuild` to fold what it holds now"
+    )
+
+
 async def _nothing() -> AsyncIterator[Sequence[ReadRecord]]:
     return
     yield
@@ -183,11 +191,7 @@ async def catch_up(
                 raise TransientError(
                     f"{log.topic}-{log.partition}: a transaction is open before offset {position}"
                 )
-            raise RefusedError(
-                f"{log.topic}-{log.partition}: the table is folded up to offset {position}, the "
-                f"log ends at {end}: was the topic made anew? Run `meta-strategy qtable rebuild` "
-                "to fold what it holds now"
-            )
+            raise beyond_end(log, position, end)
         if begin > position:
             found.skipped[log.topic] = begin - position
     state.position = start

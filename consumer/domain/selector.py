@@ -136,8 +136,10 @@ class Selector:
             )
         return found
 
-    def version(self, detector: RegimeDetector, fold: FoldSettings, seed: int) -> str:
-        """Give a short hash of all that a choice depends on besides logs, signal and id."""
+    def version(
+        self, detector: RegimeDetector, fold: FoldSettings, seed: int, max_signal_age_ms: int = 0
+    ) -> str:
+        """Give a short hash of all that a decision depends on besides logs, signal and id."""
         content = {
             "policy": dict(self.policy.parameters()),
             "enabled": self.enabled,
@@ -154,6 +156,7 @@ class Selector:
                 for value in [getattr(fold, one.name)]
             },
             "seed": seed,
+            "max_signal_age_ms": max_signal_age_ms,
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -21,7 +21,7 @@ from consumer.words import plural
 
 _TIMEOUT_S = 30.0
 _KNOWN_POLL_S = 0.05
-_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """The memory of the system: never compacted, never deleted (contract, section 1)."""
 _OF_THE_TOPIC = 1
 """Source of a setting that was made for the topic itself; others are a broker's, or Kafka's defaults."""

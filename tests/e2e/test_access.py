@@ -209,7 +209,8 @@ async def test_settings_that_were_refused_are_not_told_as_set(secured: Secured) 
     assert refused.own_lines == ["meta-strategy: topic trade-closed: Topic authorization failed."]
     assert mended.code == 0, mended
     assert (
-        "trade-closed: has 2 partitions; set cleanup.policy=delete, retention.ms=-1" in mended.out
+        "trade-closed: has 2 partitions; set cleanup.policy=delete, retention.ms=-1, retention.bytes=-1"
+        in mended.out
     )
 
 

@@ -248,6 +248,9 @@ async def test_topics_create_lets_only_an_empty_topic_grow(deploy: Deploy, kafka
 # The table
 
 
+FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+
 async def taught(deploy: Deploy, **settings: str) -> Deployment:
     """A deployment with a table, whose worker was stopped."""
     deployment = await deploy(partitions=2, **settings)
@@ -390,7 +393,7 @@ async def test_an_import_asks_on_a_terminal_alone(deploy: Deploy, tmp_path: Path
     assert taken.code == 0, taken
     assert taken.out.endswith("0 partitions imported\n")
     assert (missing.code, missing.out) == (2, "")
-    assert missing.own_lines == ["meta-strategy: /nope.json: No such file or directory"]
+    assert "'/nope.json' does not exist." in missing.own_lines[-1]
 
 
 async def test_a_table_that_is_served_is_refused_before_anything_is_asked_or_told(
@@ -611,6 +614,30 @@ async def test_doctor_says_that_all_is_well(deploy: Deploy) -> None:
     text = done.out.lower()
     assert all(word in text for word in ("settings", "kafka", "topics", "redis"))
     assert len(done.out.splitlines()) >= 4
+
+
+async def test_doctor_sees_what_would_delete_memory_or_has(deploy: Deploy) -> None:
+    """Logs that are deleted by size, and one that was made anew under its table: no worker would start."""
+    deployment = await taught(deploy)
+    topics = deployment.topics
+    resource = ConfigResource(
+        ConfigResourceType.TOPIC, topics.decisions, {"retention.ms": "-1", "retention.bytes": "9"}
+    )
+    await deployment.kafka.admin.alter_configs([resource])
+
+    limited = await deployment.run("doctor")
+    mended = await deployment.run("topics", "create")
+    await deployment.kafka.remove(topics.trades)
+    await deployment.kafka.create(topics.trades, deployment.partitions, FOREVER)
+    anew = await deployment.run("doctor")
+
+    assert limited.code == 0
+    assert f"{topics.decisions} has retention.bytes=9: what it deletes" in limited.out
+    assert f"{topics.decisions}: has" in mended.out
+    assert "retention.bytes=-1" in mended.out
+    assert anew.code == 1
+    assert f"{topics.trades}-0: the table is folded up to offset" in anew.out
+    assert "retention" not in anew.out
 
 
 async def test_doctor_names_each_failing_thing(deploy: Deploy, kafka: KafkaIo) -> None:

@@ -141,7 +141,10 @@ async def test_the_log_has_to_be_there_and_to_stay(deploy: Deploy) -> None:
     assert_refused(await deployment.run("worker"), pool, "compacted")
     done = await deployment.run("topics", "create")
     assert done.code == 0, done.err
-    assert f"{pool}: has 1 partition; set cleanup.policy=delete, retention.ms=-1" in done.out
+    assert (
+        f"{pool}: has 1 partition; set cleanup.policy=delete, retention.ms=-1, retention.bytes=-1"
+        in done.out
+    )
     worker = await deployment.started()
     assert (await worker.metrics()).value("meta_strategy_pool_offset") == 0
 

@@ -213,6 +213,7 @@ def test_version_tells_everything_apart_that_changes_choices() -> None:
     versions = [
         selector().version(usual, FOLD, 0),
         selector().version(usual, FOLD, 1),
+        selector().version(usual, FOLD, 0, 1),
         selector(policy=EpsilonGreedy(base_epsilon=0.2)).version(usual, FOLD, 0),
         selector(policy=EpsilonGreedy(base_epsilon=0.0, min_samples=9)).version(usual, FOLD, 0),
         selector(candidate_rule="all").version(usual, FOLD, 0),
