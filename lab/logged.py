@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import numpy as np
 import orjson
@@ -19,7 +19,7 @@ from consumer.domain.draws import KeyedDraws
 from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
-from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
+from consumer.domain.partition_state import DEFAULT_ACCOUNT, Attribution, PartitionState
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.regime import RegimeResult
 from consumer.domain.stored import Position
@@ -177,20 +177,16 @@ class _Folder:
         follow(self._state, candle, offset=offset)
 
     def learn(self, trade: TradeClosed | BadMessageError, offset: int, timestamp_ms: int) -> None:
-        last = next(reversed(self._state.decisions.closed.by_key), None)
         result = learn(self._state, trade, offset=offset, timestamp_ms=timestamp_ms)
         if isinstance(result, BadMessageError) or isinstance(trade, BadMessageError):
             self.unreadable += 1
             return
         if result.outcome == "duplicate":
             return
-        # one that names no decision has closed the symbol's newest open one
-        closed = next(reversed(self._state.decisions.closed.by_key), None)
-        by_symbol = closed if closed != last else None
         key = (trade.account or DEFAULT_ACCOUNT, trade.trade_id)
-        # of a revision the first record tells
-        named = self._decision_of.setdefault(key, trade.decision_id or by_symbol or "")
-        decision = self.decisions.get(named)
+        if result.attribution is not None:  # of a revision the first record tells
+            self._decision_of[key] = self._named(trade, result.attribution)
+        decision = self.decisions.get(self._decision_of.get(key, ""))
         if decision is None:
             self.unreadable += 1
         elif result.outcome == "excluded":
@@ -198,6 +194,18 @@ class _Folder:
         else:
             decision.is_excluded = False
             decision.rewards[trade.trade_id] = result.reward
+
+    def _named(self, trade: TradeClosed, attribution: Attribution) -> str:
+        """Give the id of the decision whose trade has just been folded; nothing of one that has none."""
+        match attribution:
+            case "decision":
+                return trade.decision_id or ""
+            case "symbol":  # it has closed the symbol's newest open one
+                return next(reversed(self._state.decisions.closed.by_key))
+            case "echo":  # it may name a decision all the same, of another symbol, or one too old
+                return ""
+            case _:
+                assert_never(attribution)
 
 
 def _log(folders: Iterable[_Folder]) -> Log:

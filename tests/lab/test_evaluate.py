@@ -52,13 +52,8 @@ class Worker:
 
     def close(self, decision: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
         self.now_ms += MINUTE
-        trade = make_trade(
-            symbol=decision["symbol"],
-            side=decision["side"],
-            account=decision["account"],
-            closed_at=self.now_ms,
-            **{"decision_id": decision["decision_id"]} | fields,
-        )
+        same = {name: decision[name] for name in ("symbol", "side", "account", "decision_id")}
+        trade = make_trade(**same | {"closed_at": self.now_ms} | fields)
         offset = self.state.position.trades
         record = FakeRecord(
             trade_bytes(trade), trade["symbol"].encode(), offset=offset, timestamp=self.now_ms
@@ -210,6 +205,35 @@ def test_what_became_of_a_decision_is_found(tmp_path: Path) -> None:
     assert (log.excluded, log.unreadable) == (1, 0)
     assert log.rewards.tolist()[:2] == [3.0, -0.5]
     assert np.isnan(log.rewards[2:]).tolist() == [True]
+
+
+def test_a_trade_of_another_symbol_is_none_of_the_decision_that_it_names(tmp_path: Path) -> None:
+    """The worker folds it by what it echoes; a revision goes where the first record went."""
+    worker = Worker()
+    named = worker.decide(make_signal(symbol="BTCUSDT"))
+    echo = {"symbol": "ETHUSDT", "strategy": named["strategy"], "regime": named["regime"]}
+    other = worker.close(named, **echo, realized_r=7.0)
+    worker.close(named, **echo, trade_id=other["trade_id"], realized_r=9.0, revision=1)
+
+    alone = worker.log(tmp_path)
+    own = worker.close(named, realized_r=1.0)
+    worker.close(named, trade_id=own["trade_id"], realized_r=2.0, revision=1)
+    log = worker.log(tmp_path)
+
+    assert np.isnan(alone.rewards).tolist() == [True]
+    assert log.rewards.tolist() == [2.0]
+    assert log.unreadable == alone.unreadable == 2
+
+
+def test_a_trade_by_hand_of_another_symbol_leaves_the_decision_to_be_judged(tmp_path: Path) -> None:
+    worker = Worker()
+    named = worker.decide(make_signal(symbol="BTCUSDT"))
+    echo = {"symbol": "ETHUSDT", "strategy": named["strategy"], "regime": named["regime"]}
+    worker.close(named, **echo, realized_r=7.0, close_reason="manual")
+
+    log = worker.log(tmp_path)
+
+    assert (len(log.decisions), log.excluded) == (1, 0)
 
 
 def test_foreign_lines_are_counted_and_missing_files_told(tmp_path: Path) -> None:
