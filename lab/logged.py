@@ -32,7 +32,7 @@ from consumer.stream.log_reader import LogReader
 from consumer.stream.topics import check_topics
 from lab.measures import Floats
 from lab.progress import Track
-from schemas import Candle, Message, StrategyDecision, TradeClosed
+from schemas import Candle, Message, Mode, StrategyDecision, TradeClosed
 from schemas.sums import total
 
 M = TypeVar("M", bound=Message)
@@ -101,6 +101,7 @@ class _Folder:
         self._selector = settings.selector
         self._seed = settings.meta_strategy_seed
         self._unit = settings.meta_strategy_reward_unit
+        self._cost_bps = settings.meta_strategy_cost_bps
         self.decisions: dict[str, LoggedDecision] = {}
         self.unreadable = 0
         self._decision_of: dict[tuple[str, str], str] = {}
@@ -121,6 +122,7 @@ class _Folder:
                 side=decision.side,
                 entry=tpsl.entry_reference,
                 atr=tpsl.atr,
+                spread_bps=self._spread_bps(decision),
                 parents=self._state.table.parent_rows(context),
                 trusts_paper=self._state.calibration(decision.account).is_trusted,
                 features=known(decision.features),
@@ -164,6 +166,25 @@ class _Folder:
             is_exploration=decision.is_exploration,
             entry=Entry(tpsl.entry_reference, decision.signal_ts, decision.timeframe),
         )
+
+    def _spread_bps(self, decision: StrategyDecision) -> float | None:
+        """Give the widest spread at which every candidate of a decision pays its costs [basis points].
+
+        A decision does not tell its signal's. So an arm is left out whose first target is nearer than
+        those of all candidates, as it was by the policy that was at work.
+
+        Returns:
+            None where costs are not looked at, or where nothing tells: the disabled worker has one
+            candidate, whatever the costs.
+        """
+        profiles = self._selector.profiles
+        first = [profiles[arm].r_tp1 for arm in decision.propensities if arm in profiles]
+        if self._cost_bps is None or decision.mode is Mode.DEFAULT or not first:
+            return None
+        tpsl = decision.tpsl
+        widest_bps = min(first) * tpsl.atr / tpsl.entry_reference * 10_000
+        # a target pays that lies beyond the costs, not at them
+        return max(0.0, widest_bps * (1.0 - 1e-9) - self._cost_bps)
 
     def _expected(self, context: ContextKey, arm: str) -> float:
         """Expect what was seen so far, drawn to the rows above where that was little [R]."""

@@ -1,16 +1,17 @@
 """Logged decisions judged: from files, folded as the worker folded them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from consumer import settings
 from consumer.domain.partition_state import PartitionState
+from consumer.domain.policies.catalog import PolicyName
 from consumer.errors import RefusedError
 from consumer.pipeline import Pipeline
 from lab.evaluate import Evaluation, evaluate
@@ -107,6 +108,72 @@ def test_the_policy_that_was_at_work_is_worth_what_it_earned(tmp_path: Path) -> 
     assert found.gain == pytest.approx((0.0, 0.0, 0.0))
     assert found.unsupported == 0.0
     assert found.would == found.was
+
+
+def with_spreads(count: int) -> Iterator[dict[str, Any]]:
+    """Signals of one market whose spread is 1 to 30 basis points: 0.05 to 1.5 ATR."""
+    rng = Random(7)
+    for _ in range(count):
+        spread_bps = rng.choice((1.0, 5.0, 30.0))
+        market = {"current_price": 1000.0, "atr": 2.0, "adx": 20.0, "trend_strength": 0.1}
+        yield make_signal(side="LONG", market=market | {"spread_bps": spread_bps})
+
+
+@pytest.mark.parametrize("cost_bps", [None, 2.0, 100.0])
+@pytest.mark.parametrize("candidates", ["suitable", "all"])
+@pytest.mark.parametrize("policy", get_args(PolicyName))
+def test_every_policy_agrees_with_its_own_log(
+    tmp_path: Path, policy: str, candidates: str, cost_bps: float | None
+) -> None:
+    """A decision does not tell the spread, by which the worker may have left candidates out."""
+    rng = Random(3)
+    own = {
+        "meta_strategy_policy": policy,
+        "meta_strategy_candidates": candidates,
+        "meta_strategy_cost_bps": cost_bps,
+    }
+    worker = Worker(**own)
+    for signal in with_spreads(80):
+        worker.close(worker.decide(signal), realized_r=rng.gauss(0.0, 1.5))
+
+    log = worker.log(tmp_path, **own)
+
+    assert log.column("target").tolist() == log.column("logged").tolist()
+    assert not log.column("unsupported").any()
+
+
+def test_with_costs_another_rule_has_the_candidates_that_surely_pay(tmp_path: Path) -> None:
+    """All whose first target is no nearer than that of a candidate, whichever rule had that one."""
+    drawn = {"meta_strategy_epsilon": 1.0, "meta_strategy_cost_bps": 2.0}
+    worker = Worker(**drawn)
+    for signal in with_spreads(60):
+        worker.close(worker.decide(signal), realized_r=1.0)
+
+    log = worker.log(tmp_path, **drawn, meta_strategy_candidates="all")
+
+    kept = []
+    for decision in worker.decisions:
+        nearest = min(PROFILES[arm].r_tp1 for arm in decision["propensities"])
+        kept.append(sum(one.r_tp1 >= nearest for one in PROFILES.values()))
+    assert len(set(kept)) > 1
+    assert log.column("target").tolist() == pytest.approx([1.0 / count for count in kept])
+
+
+def test_what_was_decided_while_disabled_tells_nothing_of_costs(tmp_path: Path) -> None:
+    """The default was the only candidate then; the others are not left out for it."""
+    worker = Worker(meta_strategy_enabled=False)
+    for signal in with_spreads(60):
+        worker.close(worker.decide(signal), realized_r=1.0)
+
+    log = worker.log(
+        tmp_path,
+        meta_strategy_epsilon=1.0,
+        meta_strategy_candidates="all",
+        meta_strategy_cost_bps=2.0,
+    )
+
+    # 2 basis points are a tenth of an ATR: all of the seven pay that
+    assert log.column("target").tolist() == pytest.approx([1.0 / 7.0] * 60)
 
 
 def test_another_policy_is_judged_by_what_it_would_have_done(tmp_path: Path) -> None:
