@@ -94,17 +94,17 @@ def _figures(found: "Evaluation | None") -> dict[str, Any] | None:
 
 
 def _read(loaded: Settings, decisions: Path | None, trades: Path | None) -> "Log":
-    from lab import logged
+    from lab import sources
     from lab.progress import bar as track
 
     if decisions is not None and trades is not None:
-        return logged.from_files(loaded, decisions, trades, track=track)
+        return sources.from_files(loaded, decisions, trades, track=track)
     with click.progressbar(length=0, label="decisions", file=sys.stderr, show_pos=True) as bar:
 
         def grow(total: int) -> None:
             bar.length = (bar.length or 0) + total
 
-        return asyncio.run(logged.from_topics(loaded, on_total=grow, on_progress=bar.update))
+        return asyncio.run(sources.from_topics(loaded, on_total=grow, on_progress=bar.update))
 
 
 _HEADER = (

@@ -5,14 +5,11 @@ table as it was then, learned from the trades of the policy that was at work.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 import numpy as np
-import orjson
-from pydantic import ValidationError
 
 from consumer.domain.context import ContextKey
 from consumer.domain.draws import KeyedDraws
@@ -20,22 +17,15 @@ from consumer.domain.features import known
 from consumer.domain.following import Entry
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, Attribution, PartitionState
+from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.domain.qtable import NO_REWARDS
 from consumer.domain.regime import RegimeResult
-from consumer.domain.stored import Position
 from consumer.errors import BadMessageError, RefusedError
 from consumer.learn import follow, learn
-from consumer.merging import MergedCandle, MergedTrade
-from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
-from consumer.stream.log_reader import LogReader
-from consumer.stream.topics import check_topics
 from lab.measures import Floats
-from lab.progress import Track
-from schemas import Candle, Message, Mode, StrategyDecision, TradeClosed
+from schemas import Candle, Mode, StrategyDecision, TradeClosed
 from schemas.sums import total
-
-M = TypeVar("M", bound=Message)
 
 # Rewards that a mean shares with the row above it: one deviates by 1 to 4 R, means differ by a tenth.
 _SHRINKAGE = 50.0
@@ -93,12 +83,18 @@ class Log:
         )
 
 
-class _Folder:
-    """Folds the logs of one partition and asks the other policy before each decision."""
+class Folder:
+    """Folds the logs of one partition and asks the other policy before each decision.
+
+    Args:
+        settings: Of the worker; the policy they name is the other one.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._state = PartitionState(settings.fold)
         self._selector = settings.selector
+        self.leans_on_pool = self._selector.enabled and self._selector.policy.leans_on_parents
+        """Whether the other policy looks at what other partitions have learned."""
         self._seed = settings.meta_strategy_seed
         self._unit = settings.meta_strategy_reward_unit
         self._cost_bps = settings.meta_strategy_cost_bps
@@ -106,13 +102,31 @@ class _Folder:
         self.unreadable = 0
         self._decision_of: dict[tuple[str, str], str] = {}
 
-    def decide(self, decision: StrategyDecision | None, timestamp_ms: int) -> None:
+    def decide(
+        self, decision: StrategyDecision | None, timestamp_ms: int, elsewhere: Elsewhere = NOWHERE
+    ) -> None:
+        """Ask the other policy for a decision, then fold it.
+
+        Args:
+            decision: The message; None where it cannot be read.
+            timestamp_ms: Of its record.
+            elsewhere: What other partitions had told by then.
+
+        Raises:
+            RefusedError: They had told something that is not known.
+        """
         if decision is None or not decision.propensity > 0.0:
             self.unreadable += 1
             return
         if decision.decision_id in self.decisions:
             return  # the first record counts
+        if self.leans_on_pool and decision.pool_offset and elsewhere.pool is None:
+            raise RefusedError(
+                f"decision {decision.decision_id} knew what other partitions had learned "
+                f"(pool_offset {decision.pool_offset}): read the topics with KAFKA_POOL_TOPIC set"
+            )
         context = ContextKey(decision.account, decision.symbol, decision.regime, decision.variant)
+        own = self._state.table.parent_rows(context)
         tpsl = decision.tpsl
         try:
             choice = self._selector.choose(
@@ -123,7 +137,7 @@ class _Folder:
                 entry=tpsl.entry_reference,
                 atr=tpsl.atr,
                 spread_bps=self._spread_bps(decision),
-                parents=self._state.table.parent_rows(context),
+                parents=elsewhere.parent_rows(context, own),
                 trusts_paper=self._state.calibration(decision.account).is_trusted,
                 features=known(decision.features),
             )
@@ -195,9 +209,11 @@ class _Folder:
         return expected
 
     def follow(self, candle: Candle | BadMessageError, offset: int) -> None:
+        """Fold a candle."""
         follow(self._state, candle, offset=offset)
 
     def learn(self, trade: TradeClosed | BadMessageError, offset: int, timestamp_ms: int) -> None:
+        """Fold a closed trade, and note the reward of the decision that it is of."""
         result = learn(self._state, trade, offset=offset, timestamp_ms=timestamp_ms)
         if isinstance(result, BadMessageError) or isinstance(trade, BadMessageError):
             self.unreadable += 1
@@ -229,79 +245,10 @@ class _Folder:
                 assert_never(attribution)
 
 
-def _log(folders: Iterable[_Folder]) -> Log:
+def log_of(folders: Iterable[Folder]) -> Log:
+    """Give all that was folded, in the order of the decisions' times."""
     made = list(folders)
     decisions = [one for folder in made for one in folder.decisions.values()]
     decisions.sort(key=lambda one: one.ts_ms)
     kept = [one for one in decisions if not one.is_excluded]
     return Log(kept, len(decisions) - len(kept), sum(folder.unreadable for folder in made))
-
-
-async def from_topics(
-    settings: Settings, *, on_total: Callable[[int], None], on_progress: Callable[[int], None]
-) -> Log:
-    """Read the topics, in the order in which the worker folded them.
-
-    Raises:
-        RefusedError: The logs do not go back to their beginning: what was learned is not known.
-        TransientError: Kafka does not answer.
-    """
-    folders = []
-    for number in range(await check_topics(settings.connection, settings.topics)):
-        folder = _Folder(settings)
-        folders.append(folder)
-        logs = logs_of(settings.topics, number)
-        async with LogReader(settings.connection, logs.all) as reader:
-            first, last = await bounds_of(reader, logs)
-            refuse_if_begun(logs, first)
-            on_total(last.decisions)
-            async for one in merged(reader, logs, start=Position(), end=last, upto=last):
-                record = one.record
-                if isinstance(one, MergedTrade):
-                    folder.learn(one.trade, record.offset, record.timestamp)
-                elif isinstance(one, MergedCandle):
-                    folder.follow(one.candle, record.offset)
-                else:
-                    on_progress(1)
-                    folder.decide(_read(StrategyDecision, record.value), record.timestamp)
-    return _log(folders)
-
-
-def from_files(settings: Settings, decisions: Path, trades: Path, *, track: Track) -> Log:
-    """Read files of JSON lines: the messages of both topics, in any order, of any partitions.
-
-    They are folded by their own times: a decision knows the trades that closed before it was made.
-
-    Raises:
-        RefusedError: A file cannot be read.
-    """
-    made = [_read(StrategyDecision, line) for line in _lines(decisions)]
-    ended = [_read(TradeClosed, line) for line in _lines(trades)]
-    folder = _Folder(settings)
-    folder.unreadable = made.count(None) + ended.count(None)
-    # at the same time the trade comes first, as in a batch of the worker
-    events: list[tuple[int, int, StrategyDecision | TradeClosed]] = [
-        *((trade.closed_at, 0, trade) for trade in ended if trade),
-        *((decision.ts, 1, decision) for decision in made if decision),
-    ]
-    events.sort(key=lambda event: event[:2])
-    for number, (time_ms, _, event) in enumerate(track(events, "decisions", len(events))):
-        if isinstance(event, TradeClosed):
-            folder.learn(event, number, time_ms)
-        else:
-            folder.decide(event, time_ms)
-    return _log([folder])
-
-
-def _lines(path: Path) -> list[bytes]:
-    try:
-        return [line for line in path.read_bytes().splitlines() if line.strip()]
-    except OSError as error:
-        raise RefusedError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _read(model: type[M], value: bytes | None) -> M | None:
-    try:
-        return model.model_validate(orjson.loads(value or b""))
-    except (orjson.JSONDecodeError, ValidationError):
-        return None

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import orjson
 from aiokafka import TopicPartition
 
 from consumer.decide import Decider, decision_id_of
 from consumer.domain.partition_state import DEFAULT_ACCOUNT, PartitionState
-from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.domain.stored import Position
-from consumer.errors import BadMessageError, RefusedError
+from consumer.errors import BadMessageError
 from consumer.learn import follow, learn
 from consumer.merging import MergedCandle, MergedTrade
-from consumer.pool import POOL_PARTITION, PoolLog
 from consumer.ports import Record
 from consumer.rebuild import bounds_of, logs_of, merged, refuse_if_begun
 from consumer.settings import Settings
@@ -23,6 +21,7 @@ from consumer.stream.log_reader import LogReader
 from consumer.stream.read_record import ReadRecord
 from consumer.stream.topics import check_topics
 from consumer.wire import DecisionEncoder, decode_signal
+from lab.history import LogHistory, PoolHistory
 
 
 class Difference(NamedTuple):
@@ -63,28 +62,6 @@ class Replay:
     """The first one."""
 
 
-class _Log:
-    """The records of a log, given out in order."""
-
-    def __init__(self, reader: LogReader, log: TopicPartition, first: int, last: int) -> None:
-        self.topic, self.first = log.topic, first
-        self._records = reader.read(log, first, last)
-        self._ahead: ReadRecord | None = None
-
-    async def up_to(self, offset: int) -> list[ReadRecord]:
-        """Give the next records up to and with an offset."""
-        found: list[ReadRecord] = []
-        while True:
-            record = self._ahead or await anext(self._records, None)
-            self._ahead = None
-            if record is None:
-                return found
-            if record.offset > offset:
-                self._ahead = record
-                return found
-            found.append(record)
-
-
 async def replay(
     settings: Settings,
     *,
@@ -101,62 +78,17 @@ async def replay(
     fingerprint = Meta(settings.fold, partitions, settings.topics).fields["fingerprint"]
     found = Replay()
     for number in range(partitions):
-        async with _Pool(settings, number, fingerprint) as pool:
+        async with PoolHistory(settings, number, fingerprint) as pool:
             await _replay_partition(settings, number, pool, found, on_total, on_progress)
         if found.difference is not None:
             break
     return found
 
 
-class _Pool:
-    """What a partition could know of all others, at each number that a decision names."""
-
-    def __init__(self, settings: Settings, partition: int, fingerprint: str) -> None:
-        self._topic = settings.kafka_pool_topic
-        self._partition = partition
-        self._decay = settings.fold.decay
-        self._fingerprint = fingerprint
-        self._log = TopicPartition(self._topic, POOL_PARTITION)
-        self._reader = LogReader(settings.connection, [self._log])
-        self._records: _Log | None = None
-        self._taken = PoolLog(fingerprint)
-        self._elsewhere = NOWHERE
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._reader.close(2.0)
-
-    async def at(self, number: int | None) -> Elsewhere:
-        """Give what was known at a number; None: nothing was pooled.
-
-        Raises:
-            RefusedError: The log does not go back to its beginning.
-            TransientError: Kafka does not answer.
-        """
-        if number is None or not self._topic:
-            return NOWHERE
-        if self._records is None or number < self._taken.pool.number:
-            first, last = await self._reader.bounds(self._log)
-            if first:
-                raise RefusedError(
-                    f"{self._topic} begins at offset {first}: what partitions told each other before "
-                    "cannot be known"
-                )
-            self._records = _Log(self._reader, self._log, first, last)
-            self._taken = PoolLog(self._fingerprint)
-        if records := await self._records.up_to(number - 1):
-            self._taken.take(records)
-        if self._elsewhere.pool is not self._taken.pool:
-            self._elsewhere = Elsewhere(self._taken.pool, self._partition, self._decay)
-        return self._elsewhere
-
-
 async def _replay_partition(
     settings: Settings,
     number: int,
-    pool: _Pool,
+    pool: PoolHistory,
     found: Replay,
     on_total: Callable[[int], None],
     on_progress: Callable[[int], None],
@@ -172,7 +104,7 @@ async def _replay_partition(
     ):
         first, last = await bounds_of(reader, logs)
         refuse_if_begun(logs, first)
-        signals = _Log(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
+        signals = LogHistory(signals_reader, signals_log, *await signals_reader.bounds(signals_log))
         on_total(last.decisions)
         async for one in merged(reader, logs, start=Position(), end=last, upto=Position()):
             record = one.record
@@ -201,8 +133,8 @@ async def _compare(
     decider: Decider,
     encoder: DecisionEncoder,
     state: PartitionState,
-    signals: _Log,
-    pool: _Pool,
+    signals: LogHistory,
+    pool: PoolHistory,
     record: Record,
     found: Replay,
 ) -> None:

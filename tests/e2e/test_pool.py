@@ -1,5 +1,6 @@
 """What one partition has learned, another decides by: told once, numbered, and replayed to the byte."""
 
+import json
 from collections import defaultdict
 from itertools import count
 from typing import Any
@@ -129,6 +130,12 @@ async def test_all_is_told_once_whatever_fails(deploy: Deploy) -> None:
     done = await deployment.run("replay", "--verify")
     assert done.code == 0, done.err
     assert "400 decisions the same to the byte" in done.out
+    judged = await deployment.run("evaluate", "--json", timeout_s=90)
+    assert judged.code == 0, judged.err
+    assert json.loads(judged.out)["evaluation"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    alone = await deployment.run("evaluate", KAFKA_POOL_TOPIC="", timeout_s=90)
+    assert alone.code == 1
+    assert "read the topics with KAFKA_POOL_TOPIC set" in alone.err
 
 
 async def test_the_log_has_to_be_there_and_to_stay(deploy: Deploy) -> None:

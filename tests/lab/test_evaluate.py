@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from consumer import settings
+from consumer.domain.arm_table import ArmTable
+from consumer.domain.context import ContextKey
+from consumer.domain.fold_settings import FoldSettings
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.policies.catalog import PolicyName
+from consumer.domain.pooled import Elsewhere, Pool
 from consumer.errors import RefusedError
 from consumer.pipeline import Pipeline
 from lab.evaluate import Evaluation, evaluate
-from lab.logged import Log, from_files
+from lab.logged import Folder, Log, log_of
 from lab.progress import silent
+from lab.sources import from_files
+from schemas import MarketRegime, StrategyDecision, TradeClosed
 from tests.support.builders import (
     OMIT,
     START_MS,
@@ -140,6 +146,61 @@ def test_every_policy_agrees_with_its_own_log(
 
     assert log.column("target").tolist() == log.column("logged").tolist()
     assert not log.column("unsupported").any()
+
+
+def told_by_another(own: FoldSettings) -> Elsewhere:
+    """What another partition has learned: scalp earns, all others lose."""
+    table, rng = ArmTable(own), Random(5)
+    for _ in range(40):
+        for arm in PROFILES:
+            reward = rng.gauss(1.0 if arm == "scalp" else -0.5, 1.5)
+            table.learn(ContextKey("default", "ETHUSDT", MarketRegime.RANGE_LOW_VOL), arm, reward)
+    return Elsewhere(Pool(7, {"default": {1: dict(table.parents)}}), 0, own.decay)
+
+
+@pytest.mark.parametrize("cost_bps", [None, 2.0])
+@pytest.mark.parametrize("policy", get_args(PolicyName))
+def test_every_policy_agrees_with_what_it_decided_by_a_pool(
+    policy: str, cost_bps: float | None
+) -> None:
+    rng = Random(3)
+    own = {
+        "meta_strategy_policy": policy,
+        "meta_strategy_candidates": "all",
+        "meta_strategy_cost_bps": cost_bps,
+        "kafka_pool_topic": "pool",
+    }
+    worker, loaded = Worker(**own), settings.load(**own)
+    worker.state.elsewhere = told_by_another(loaded.fold)
+    for signal in with_spreads(80):
+        worker.close(worker.decide(signal), realized_r=rng.gauss(0.0, 1.5))
+
+    folder = Folder(loaded)
+    told = told_by_another(loaded.fold)
+    for number, made in enumerate(zip(worker.decisions, worker.trades, strict=True)):
+        decision, trade = StrategyDecision(**made[0]), TradeClosed(**made[1])
+        folder.decide(decision, decision.ts, told)
+        folder.learn(trade, number, trade.closed_at)
+    log = log_of([folder])
+
+    assert {one["pool_offset"] for one in worker.decisions} == {7}
+    assert log.column("target").tolist() == log.column("logged").tolist()
+    assert log.rewards.size == 80
+
+
+def test_what_a_pool_told_is_not_in_files(tmp_path: Path) -> None:
+    """Judged without it, a policy would be found worse than itself."""
+    worker = Worker(meta_strategy_policy="thompson", kafka_pool_topic="pool")
+    worker.state.elsewhere = told_by_another(settings.load().fold)
+    worker.decide(make_signal())
+
+    with pytest.raises(RefusedError, match=r"pool_offset 7.*read the topics"):
+        worker.log(tmp_path, meta_strategy_policy="thompson")
+    # the ones that look at their own context alone need no pool
+    assert worker.log(tmp_path, meta_strategy_policy="epsilon_greedy").decisions
+    assert worker.log(
+        tmp_path, meta_strategy_policy="thompson", meta_strategy_enabled=False
+    ).decisions
 
 
 def test_with_costs_another_rule_has_the_candidates_that_surely_pay(tmp_path: Path) -> None:
