@@ -1,6 +1,6 @@
 """What a series of trades is worth: profit, Sharpe, drawdown and the like, with intervals."""
 
-from math import sqrt
+from math import ceil, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ WEEK_MS = 604_800_000
 _MONDAY_MS = 4 * 86_400_000  # 1 January 1970 was a Thursday: the first Monday [Unix ms]
 _WEEKS_PER_YEAR = 365.25 / 7
 
-# Below it a resampled interval is far too narrow: 8 weeks can be drawn in 6,435 ways only.
+# Below it a resampled interval is far too narrow: 8 weeks, or blocks, can be drawn in 6,435 ways only.
 LEAST_WEEKS = 8
 _RESAMPLES = 2000  # a bound of the interval moves by some 2 % of its width between seeds
 
@@ -96,25 +96,40 @@ def drawdown(equity: Floats) -> float:
     return float(-drawdowns(equity).min())
 
 
-def weekly_interval(values: Floats, weeks: Ints, seed: int) -> Interval | None:
-    """Give the mean of a trade's value with a 95 % interval from resampled weeks.
+def block_weeks(lived_ms: Ints) -> int:
+    """Give how many weeks are resampled together: what nine of ten trades live through, at least 1.
 
-    Whole weeks are drawn with replacement, so that trades that lived through the same market stay
+    Trades that overlap live through the same market; in shorter blocks each would count as if it had
+    one of its own.
+
+    Args:
+        lived_ms: From the entry of each trade to its exit [ms].
+    """
+    return max(1, ceil(float(np.percentile(lived_ms, 90)) / WEEK_MS))
+
+
+def weekly_interval(values: Floats, weeks: Ints, seed: int, length: int = 1) -> Interval | None:
+    """Give the mean of a trade's value with a 95 % interval from resampled blocks of weeks.
+
+    Whole blocks are drawn with replacement, so that trades that lived through the same market stay
     together. For a comparison the values are differences of the same trades.
 
     Args:
         values: One per trade.
         weeks: The week of each trade, from 0.
         seed: Of the draws.
+        length: Of a block [weeks], at least 1; see `block_weeks`.
 
     Returns:
-        None where there are fewer than 8 weeks with trades: nothing can be said.
+        None where there are fewer than 8 blocks with trades: nothing can be said.
 
     Source: B. Efron & R. J. Tibshirani, An Introduction to the Bootstrap (1993), sections 8.6
-        (blocks) and 13.3 (percentiles).
+        (blocks) and 13.3 (percentiles); E. Carlstein, The Use of Subseries Values for Estimating the
+        Variance of a General Statistic from a Stationary Sequence, Annals of Statistics 14 (1986).
     """
-    counts = np.bincount(weeks)
-    sums = np.bincount(weeks, weights=values)[counts > 0]
+    blocks = weeks // length
+    counts = np.bincount(blocks)
+    sums = np.bincount(blocks, weights=values)[counts > 0]
     counts = counts[counts > 0]
     if counts.size < LEAST_WEEKS:
         return None

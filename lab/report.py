@@ -1,6 +1,6 @@
 """The report of a backtest: one HTML file that needs no network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,14 +34,20 @@ class Study:
 
 def verdict(study: Study, result: Result) -> str:
     """Say in one sentence whether a policy did better than the default strategy."""
-    baseline = next(r.run.name for r in study.comparison.results if r.gain is None)
+    baseline = study.comparison.baseline
     name = result.run.name
     earned = f"{name} earned {result.mean_r:+.2f} R a trade"
     if result.gain is None:
-        return f"{earned}. Too few weeks to compare: {study.comparison.weeks}."
+        return (
+            f"{earned}. Too few weeks to compare with {baseline}: {study.comparison.weeks}, taken "
+            f"{result.gain_weeks} at a time."
+        )
     gain, low, high = result.gain
     against = f"{abs(gain):.2f} R {'more' if gain > 0 else 'less'} than {baseline}"
-    width = f"95 % interval of the difference {low:+.2f} .. {high:+.2f} R"
+    width = (
+        f"95 % interval of the difference {low:+.2f} .. {high:+.2f} R, {_weeks(result.gain_weeks)} "
+        "at a time"
+    )
     if low > 0.0:
         found = "better on these bars, whatever the next ones bring."
     elif high < 0.0:
@@ -114,7 +120,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "r": lambda value: "-" if value is None else f"{value:+.2f}",
         "r0": lambda value: f"{value:+,.0f}",
         "pct": lambda value: f"{value:.1%}",
@@ -123,7 +129,9 @@ def _environment() -> Environment:
         "minute": lambda ms: _moment(ms).strftime("%Y-%m-%d %H:%M"),
         "words": lambda text: str(text).replace("_", " "),
         "span": _span,
+        "weeks": _weeks,
     }
+    environment.filters |= filters
     return environment
 
 
@@ -133,6 +141,10 @@ def _moment(ms: int) -> datetime:
 
 def _interval(interval: Interval | None) -> str:
     return "-" if interval is None else f"{interval.low:+.2f} .. {interval.high:+.2f}"
+
+
+def _weeks(count: int) -> str:
+    return "1 week" if count == 1 else f"{count} weeks"
 
 
 def _span(length_ms: int) -> str:

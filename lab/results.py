@@ -13,6 +13,7 @@ from lab.measures import (
     Floats,
     Interval,
     Ints,
+    block_weeks,
     cvar,
     downside_deviation,
     drawdown,
@@ -49,8 +50,12 @@ class Result:
     """Profit so far [R] at each point of the study: closed trades, and open ones as marked then."""
     mean_r: float
     mean_interval: Interval | None
+    mean_weeks: int
+    """Weeks that its interval takes together: what nine of ten of its trades live through."""
     gain: Interval | None
     """Mean R less that of the default strategy on the same signals."""
+    gain_weeks: int
+    """Weeks that its interval takes together: the longer of both."""
     total_r: float
     open_r: float
     """The part of `total_r` that is only marked [R]."""
@@ -82,6 +87,8 @@ class Comparison:
     step_ms: int
     weeks: int
     """Weeks that the study spans."""
+    baseline: str
+    """Name of the run that the others are compared with."""
     results: Sequence[Result]
     """Policies first, then baselines; the default strategy is among the latter."""
 
@@ -102,11 +109,17 @@ def compare(
     weeks = weeks_of(outcomes.opened_ms)
     rows = np.arange(len(outcomes))
     base_r = outcomes.net_r[rows, baseline.arms]
+
+    def length_of(run: Run) -> int:
+        return block_weeks(outcomes.closed_ms[rows, run.arms] - outcomes.opened_ms)
+
     results = []
     for run in track(runs, "equity", len(runs)):
         net_r, is_open = outcomes.net_r[rows, run.arms], outcomes.is_open[rows, run.arms]
         equity = _equity(outcomes, run.arms, times_ms)
         wins = float((net_r > 0.0).mean())
+        length = length_of(run)
+        longer = max(length, length_of(baseline))
         tp1 = np.array([ladder.targets[0] for ladder in outcomes.ladders])[run.arms]
         results.append(
             Result(
@@ -114,8 +127,14 @@ def compare(
                 net_r=net_r,
                 equity=equity,
                 mean_r=float(net_r.mean()),
-                mean_interval=weekly_interval(net_r, weeks, seed),
-                gain=None if run is baseline else weekly_interval(net_r - base_r, weeks, seed),
+                mean_interval=weekly_interval(net_r, weeks, seed, length),
+                mean_weeks=length,
+                gain=(
+                    None
+                    if run is baseline
+                    else weekly_interval(net_r - base_r, weeks, seed, longer)
+                ),
+                gain_weeks=longer,
                 total_r=float(net_r.sum()),
                 open_r=float(net_r[is_open].sum()),
                 open=int(is_open.sum()),
@@ -129,7 +148,7 @@ def compare(
                 exits=_exits(outcomes, run.arms),
             )
         )
-    return Comparison(times_ms, step_ms, int(weeks.max()) + 1, results)
+    return Comparison(times_ms, step_ms, int(weeks.max()) + 1, baseline.name, results)
 
 
 def equity_of(outcomes: Outcomes, arm: int, times_ms: Ints) -> Floats:

@@ -114,7 +114,7 @@ def lines(study: Study) -> list[str]:
     text = [
         f"{len(study.outcomes)} {plural(len(study.outcomes), 'signal')} of {symbols}; {study.outcomes.left_out} left out",
         "",
-        f"{'':<{width}}   mean R           95 %    total R  drawdown  trades  open",
+        f"{'':<{width}}   mean R           95 %  weeks    total R  drawdown  trades  open",
     ]
     text += [_line(one, width) for one in results]
     text.append("")
@@ -128,7 +128,7 @@ def _line(one: Result, width: int) -> str:
         "not enough data" if interval is None else f"{interval.low:+.2f} .. {interval.high:+.2f}"
     )
     return (
-        f"{one.run.name:<{width}}   {one.mean_r:+6.3f}  {bounds:>15}  {one.total_r:+8.1f}"
+        f"{one.run.name:<{width}}   {one.mean_r:+6.3f}  {bounds:>15}  {one.mean_weeks:>5}  {one.total_r:+8.1f}"
         f"  {one.drawdown:8.1f}  {one.net_r.size:6}  {one.open:4}"
     )
 
@@ -147,8 +147,10 @@ def figures(study: Study) -> dict[str, Any]:
                 "reachable": one.run.is_reachable,
                 "mean_r": one.mean_r,
                 "mean_r_interval": one.mean_interval and one.mean_interval[1:],
+                "mean_r_block_weeks": one.mean_weeks,
                 "gain_r": one.gain and one.gain.value,
                 "gain_r_interval": one.gain and one.gain[1:],
+                "gain_r_block_weeks": one.gain_weeks,
                 "total_r": one.total_r,
                 "trades": int(one.net_r.size),
                 "open": one.open,
