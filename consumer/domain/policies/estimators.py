@@ -57,7 +57,7 @@ class Estimates(Protocol):
         """What estimates are called where people read them."""
 
     def estimate(self, situation: Situation, favourite: str) -> Estimate | None:
-        """Give what is believed of each candidate; None before the account's first reward.
+        """Give what is believed of each candidate; None while the account has rewards of none of them.
 
         Args:
             situation: What is to be chosen for.
@@ -111,7 +111,7 @@ class Estimator:
         object.__setattr__(self, "_decay", decay_of(self.half_life))
 
     def estimate(self, situation: Situation, favourite: str) -> Estimate | None:
-        """Give what is believed of each candidate; None before the account's first reward.
+        """Give what is believed of each candidate; None while the account has rewards of none of them.
 
         Args:
             situation: What is to be chosen for.

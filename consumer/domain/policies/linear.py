@@ -56,7 +56,7 @@ class LinearEstimator:
     """By products: on paper all arms have the same."""
 
     def estimate(self, situation: Situation, favourite: str) -> Estimate | None:
-        """Give what is believed of each candidate; None before the account's first reward.
+        """Give what is believed of each candidate; None while the account has rewards of none of them.
 
         Args:
             situation: What is to be chosen for.
