@@ -64,7 +64,8 @@ async def from_topics(
 def from_files(settings: Settings, decisions: Path, trades: Path, *, track: Track) -> Log:
     """Read files of JSON lines: the messages of both topics, in any order, of any partitions.
 
-    They are folded by their own times: a decision knows the trades that closed before it was made.
+    They are folded by their own times, as of one partition: a decision knows the trades that closed
+    before it was made. Candles are in no file: nothing is seen on paper by them.
 
     Raises:
         RefusedError: A file cannot be read, or a decision knew what other partitions had learned.
