@@ -49,6 +49,8 @@ its settings is shown, picked by the same figures, which favours it. All of the 
 _LIMITS = """\
 - Two symbols, one market each, a few years: weeks of RULES tell what other weeks of these markets would
   have given. The worlds of SKILL share their prices; their intervals tell what other skill would have given.
+- Weeks of RULES are resampled one by one, while a trade on daily bars may live for months: intervals of that
+  track are too narrow.
 - The skill is made up. What your signals know, your signals alone tell: `meta-strategy backtest`.
 - Intervals from about ten worlds are too narrow, by a tenth or more: read those of D and SKILL so.
 - Many comparisons stand here: of twenty without any difference, one is bold.
