@@ -105,9 +105,8 @@ class Worker:
         for warning in (*unknown_variables(given_variables()), *settings.unread()):
             logger.warning(warning)
         decider = settings.decider
-        epsilon = decider.selector.policy.initial_epsilon
-        self._metrics.epsilon.set(epsilon)
-        tables = WholeTable(settings, epsilon)
+        self._metrics.epsilon.set(decider.selector.policy.initial_epsilon)
+        tables = WholeTable(settings)
         server = Server(
             settings.http_host,
             settings.http_port,
@@ -128,7 +127,7 @@ class Worker:
         logs.started(
             logger,
             enabled=settings.meta_strategy_enabled,
-            epsilon=epsilon,
+            epsilon=settings.meta_strategy_epsilon,
             alpha=settings.meta_strategy_alpha,
             policy=settings.meta_strategy_policy,
             policy_version=decider.policy_version,

@@ -99,7 +99,11 @@ async def _examine_view(settings: Settings, client: RedisClient, partitions: int
             if stored := cast("dict[str, str]", await client.hgetall(keys.key("meta"))):
                 view.meta.check(stored, f"partition {number} in Redis")
                 folded += 1
-        await _refuse_beyond_ends(settings, await view.positions(range(partitions)))
+        positions = await view.positions(range(partitions))
+        try:
+            await _refuse_beyond_ends(settings, positions)
+        except TransientError as error:
+            return Finding("kafka", "error", str(error))
     except RefusedError as error:
         return Finding("table", "error", str(error))
     finally:

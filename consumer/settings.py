@@ -215,12 +215,11 @@ class Settings(BaseSettings):
         if value is None:
             return None
         try:
-            is_other = value.exists() and not value.is_file()
+            if value.exists() and not value.is_file():
+                raise ValueError("must be a file, or a name that is free")
             directory = directory_of(value)
         except OSError as error:
             raise ValueError(f"cannot be written: {error.strerror}") from None
-        if is_other:
-            raise ValueError("must be a file, or a name that is free")
         if not directory.is_dir():
             raise ValueError(f"{directory} must be a directory")
         return value

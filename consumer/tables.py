@@ -96,12 +96,10 @@ class WholeTable:
 
     Args:
         settings: All settings.
-        epsilon: What the policy explores a new context with [1].
     """
 
-    def __init__(self, settings: Settings, epsilon: float) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._epsilon = epsilon
         self.client = connect(
             settings.redis_url.get_secret_value(),
             cluster=settings.redis_cluster,
@@ -139,7 +137,7 @@ class WholeTable:
             "total_reward_updates": sum(t.rewards for t in table.totals),
             "active_strategies": table.open_decisions,
             "followed_signals": table.followed_signals,
-            "epsilon": self._epsilon,
+            "epsilon": self._settings.meta_strategy_epsilon,
             "alpha": self._settings.meta_strategy_alpha,
             "policy": self._settings.meta_strategy_policy,
         }

@@ -1,6 +1,7 @@
 """`meta-strategy backtest`."""
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from lab import progress
 
 def _check_out(_: click.Context, __: click.Parameter, out: Path) -> Path:
     """Refuse a place that cannot be written before minutes of calculations, not after them."""
-    is_new = not out.exists()
+    is_new = not os.path.lexists(out)  # a link to what is not there yet is not ours to remove
     try:
         out.open("a").close()
         if is_new:

@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from consumer.words import plural
 from lab import charts
 from lab.backtest import Run, Signals
 from lab.bars import DataDescription
@@ -40,7 +41,7 @@ def verdict(study: Study, result: Result) -> str:
     if result.gain is None:
         return (
             f"{earned}. Too few weeks to compare with {baseline}: {study.comparison.weeks}, taken "
-            f"{result.gain_weeks} at a time."
+            f"{_weeks(result.gain_weeks)} at a time."
         )
     gain, low, high = result.gain
     against = f"{abs(gain):.2f} R {'more' if gain > 0 else 'less'} than {baseline}"
@@ -144,7 +145,7 @@ def _interval(interval: Interval | None) -> str:
 
 
 def _weeks(count: int) -> str:
-    return "1 week" if count == 1 else f"{count} weeks"
+    return f"{count} {plural(count, 'week')}"
 
 
 def _span(length_ms: int) -> str:

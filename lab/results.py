@@ -113,13 +113,13 @@ def compare(
     def length_of(run: Run) -> int:
         return block_weeks(outcomes.closed_ms[rows, run.arms] - outcomes.opened_ms)
 
-    results = []
+    results, baseline_length = [], length_of(baseline)
     for run in track(runs, "equity", len(runs)):
         net_r, is_open = outcomes.net_r[rows, run.arms], outcomes.is_open[rows, run.arms]
         equity = _equity(outcomes, run.arms, times_ms)
         wins = float((net_r > 0.0).mean())
         length = length_of(run)
-        longer = max(length, length_of(baseline))
+        longer = max(length, baseline_length)
         tp1 = np.array([ladder.targets[0] for ladder in outcomes.ladders])[run.arms]
         results.append(
             Result(

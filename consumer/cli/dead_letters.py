@@ -72,12 +72,16 @@ def replay(reason: str | None, limit: int | None, yes: bool) -> None:
     letters = sorted(asyncio.run(_read(loaded, reason)), key=lambda found: found.ts)
     whole = [found for found in letters if found.reason != DeadLetterCode.TOO_LARGE]
     if cut := len(letters) - len(whole):
-        click.echo(f"{cut} were cut when they were kept and cannot be sent again", err=True)
+        were = plural(cut, "was cut when it was", "were cut when they were")
+        click.echo(f"{cut} {were} kept and cannot be sent again", err=True)
     inputs = loaded.topics.inputs
     # whoever may write a dead letter must not have a decision sent by it
     ours = [found for found in whole if found.topic in inputs]
     if others := len(whole) - len(ours):
-        click.echo(f"{others} name none of {', '.join(inputs)} and cannot be sent again", err=True)
+        name = plural(others, "names", "name")
+        click.echo(
+            f"{others} {name} none of {', '.join(inputs)} and cannot be sent again", err=True
+        )
     ours = ours[:limit]
     if not ours:
         click.echo("nothing to send")

@@ -48,14 +48,15 @@ class Counts:
         yield f"copied, waiting to be worked off: {_listed(self.waiting)}"
         if self.deleted:
             yield (
-                f"warning: retention had deleted {self.deleted} {plural(self.deleted, 'record')} of the logs: "
-                f"what was learned from {plural(self.deleted, 'it', 'them')} is not in the new table"
+                f"warning: retention had deleted {self.deleted} {plural(self.deleted, 'record')} of "
+                f"the logs: what was learned from {plural(self.deleted, 'it', 'them')} is not in the "
+                "new table"
             )
         if self.misplaced:
             yield (
-                f"warning: {self.misplaced} {plural(self.misplaced, 'record')} did not lie where Kafka's default partitioner "
-                f"puts {plural(self.misplaced, 'its key', 'their keys')}: set partitioner=murmur2_random in every producer before it "
-                "writes to the new topics"
+                f"warning: {self.misplaced} {plural(self.misplaced, 'record')} did not lie where "
+                f"Kafka's default partitioner puts {plural(self.misplaced, 'its key', 'their keys')}: "
+                "set partitioner=murmur2_random in every producer before it writes to the new topics"
             )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,7 +73,8 @@ class Snapshot:
             "format": "meta-strategy-snapshot",
             "version": 1,
             "partitions": {
-                str(number): asdict(raw) for number, raw in sorted(self.partitions.items())
+                str(number): {one.name: getattr(raw, one.name) for one in fields(raw)}
+                for number, raw in sorted(self.partitions.items())
             },
         }
         write_in_one_step(path, json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 
 from consumer.connection import KafkaConnection
 from consumer.errors import TransientError, describe
@@ -13,6 +18,12 @@ from consumer.stream.clients import KAFKA_ERRORS, admin_client, stop_within
 
 _TIMEOUT_S = 30.0
 _AGAIN_S = 0.1
+_NOT_YET_S = 10.0
+_NOT_YET = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 
 async def has_members(connection: KafkaConnection, group_id: str) -> bool:
@@ -21,12 +32,14 @@ async def has_members(connection: KafkaConnection, group_id: str) -> bool:
     Raises:
         TransientError: Kafka does not answer, or this user may not know.
     """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _NOT_YET_S
     async with admin_client(connection) as admin, asyncio.timeout(_TIMEOUT_S):
         while True:
             try:
                 return await _has_members(admin, group_id)
-            except KafkaError as error:
-                if not error.retriable:
+            except _NOT_YET:
+                if loop.time() > until:
                     raise
             # brokers that have just started make the coordinators' topic when they are first asked
             await asyncio.sleep(_AGAIN_S)

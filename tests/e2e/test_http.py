@@ -115,17 +115,18 @@ async def test_endpoints_speak_of_the_whole_table(deploy: Deploy) -> None:
         assert "ema_reward" not in json.dumps(unknown)
 
 
-async def test_epsilon_is_what_the_policy_explores_with(deploy: Deploy) -> None:
+async def test_epsilon_is_the_setting_and_a_metric_what_the_policy_explores_with(
+    deploy: Deploy,
+) -> None:
     """A policy that does not draw at a fixed rate does not read the setting."""
     deployment = await deploy(partitions=1, META_STRATEGY_POLICY="ucb", META_STRATEGY_EPSILON="0.3")
     worker = await deployment.started()
 
     _, state = await worker.get("/api/state")
-    assert (state["policy"], state["epsilon"]) == ("ucb", 0.0)
+    assert (state["policy"], state["epsilon"]) == ("ucb", 0.3)
     assert (await worker.metrics()).value("meta_strategy_epsilon") == 0.0
     (started,) = [line for line in worker.lines() if line["event"].startswith("[META-STRATEGY]")]
-    assert started["event"] == "[META-STRATEGY] Enabled - epsilon=0%, alpha=20%"
-    assert started["epsilon"] == 0.0
+    assert started["event"] == "[META-STRATEGY] Enabled - epsilon=30%, alpha=20%"
 
 
 async def test_the_page_and_the_probes(deploy: Deploy) -> None:

@@ -66,7 +66,7 @@ async def api(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ap
     prefix = f"a{uuid.uuid4().hex[:10]}"
     settings = load(redis_url=stack.redis_url, meta_strategy_key_prefix=prefix)
     await fill(settings)
-    whole = WholeTable(settings, 0.0)
+    whole = WholeTable(settings)
     whole.reader = reader = CountingReader(whole.client, prefix, 1)
     server = Server(
         "127.0.0.1",

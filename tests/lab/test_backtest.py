@@ -508,7 +508,7 @@ def test_a_policy_with_too_few_blocks_is_compared_with_the_baseline_by_name() ->
     assert short.mean_interval is not None
     assert long.gain is None
     assert report.verdict(shown, long).endswith(
-        f"Too few weeks to compare with scalp: {study.weeks}, taken {long.gain_weeks} at a time."
+        f"Too few weeks to compare with scalp: {study.weeks}, taken {long.gain_weeks} weeks at a time."
     )
 
 

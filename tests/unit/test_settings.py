@@ -388,6 +388,7 @@ def test_an_env_file_that_may_not_be_read_is_one_line(monkeypatch: pytest.Monkey
     ("path", "named"),
     [
         (".", "must be a file"),
+        ("/", "must be a file"),
         ("/dev/null", "must be a file"),
         ("taken/state.json", "taken must be a directory"),
         ("taken/below/state.json", "taken must be a directory"),

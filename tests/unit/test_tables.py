@@ -55,7 +55,7 @@ def reader() -> HeldReader:
 @pytest.fixture
 async def whole(reader: HeldReader, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WholeTable]:
     monkeypatch.setattr(tables, "_KEEP_S", 60.0)  # however slow the machine is
-    made = WholeTable(load(), 0.0)
+    made = WholeTable(load())
     made.reader = reader
     yield made
     await made.close()
@@ -164,7 +164,7 @@ async def test_one_who_goes_away_leaves_the_others_their_answer(
 
 
 async def test_a_read_that_nobody_waits_for_ends_with_the_worker(reader: HeldReader) -> None:
-    whole = WholeTable(load(), 0.0)
+    whole = WholeTable(load())
     whole.reader = reader
     asking = asyncio.create_task(whole.summary())
     await eventually(lambda: reader.asked, what="a read")
@@ -179,7 +179,7 @@ async def test_a_read_that_nobody_waits_for_ends_with_the_worker(reader: HeldRea
 
 
 async def test_nothing_is_kept_before_the_topics_are_known(reader: HeldReader) -> None:
-    whole = WholeTable(load(), 0.0)
+    whole = WholeTable(load())
     with pytest.raises(TransientError, match="the topics are not known yet"):
         await whole.summary()
 
