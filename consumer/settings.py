@@ -3,8 +3,7 @@
 import difflib
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -20,7 +19,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -43,12 +41,12 @@ from consumer.domain.policies.objective import Objective
 from consumer.domain.qtable import HALF_LIFE
 from consumer.domain.regime import RegimeDetector
 from consumer.domain.selector import Selector
-from consumer.domain.strategies import STRATEGY_PROFILES, merge_profiles
+from consumer.domain.strategies import merge_profiles
 from consumer.errors import SettingsError
+from consumer.profiles import load_profiles
+from consumer.secret_files import SECRETS, SecretFiles
 from schemas import CloseReason, StrategyID, StrategyProfile
 
-_SECRETS = ("KAFKA_SASL_PASSWORD", "REDIS_URL")
-"""Variables whose value may come from the file that `<NAME>_FILE` names."""
 _EPSILON_GREEDY = frozenset(
     {
         "meta_strategy_epsilon",
@@ -174,7 +172,7 @@ class Settings(BaseSettings):
         sources = [init_settings]
         for source in (env_settings, dotenv_settings):
             variables = cast("EnvSettingsSource", source).env_vars
-            sources += [_SecretFiles(settings_cls, variables), source]
+            sources += [SecretFiles(settings_cls, variables), source]
         return tuple(sources)
 
     @model_validator(mode="before")
@@ -444,43 +442,6 @@ class Settings(BaseSettings):
         )
 
 
-class _SecretFiles(PydanticBaseSettingsSource):
-    """Values of secrets from the files that `<NAME>_FILE` name.
-
-    Args:
-        settings_cls: The settings.
-        variables: Of the environment, or of `.env`; names in lower case.
-    """
-
-    def __init__(
-        self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]
-    ) -> None:
-        super().__init__(settings_cls)
-        self._variables = variables
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        return _secret_from_file(field_name.upper(), self._variables), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        # a file that is named in `.env` is not looked at when the environment has the secret
-        wanted = [name for name in _SECRETS if name.lower() not in self.current_state]
-        found = {name.lower(): _secret_from_file(name, self._variables) for name in wanted}
-        return {name: value for name, value in found.items() if value is not None}
-
-
-def _secret_from_file(variable: str, variables: Mapping[str, str | None]) -> str | None:
-    path = (variables.get(f"{variable}_FILE".lower()) or "").strip()
-    if not path:
-        return None
-    if (variables.get(variable.lower()) or "").strip():
-        raise SettingsError(f"{variable}_FILE: {variable} is set, too; set only one of them")
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-        raise SettingsError(f"{variable}_FILE: cannot read {path}: {reason}") from None
-
-
 def directory_of(file: Path) -> Path:
     """Give the nearest that is there of the places above a file: those that are missing are made."""
     return next(parent for parent in file.absolute().parents if parent.exists())
@@ -530,51 +491,12 @@ def _one_line(error: ValidationError) -> str:
     if not first["loc"]:
         return problem
     variable = str(first["loc"][0]).upper()
-    if variable in _SECRETS:
+    if variable in SECRETS:
         return f"{variable}: {problem}"
     value = first["input"]
     return f"{variable}: {problem[0].lower()}{problem[1:]}, was {value!r}".replace(
         "input should be", "must be"
     )
-
-
-def load_profiles(path: Path) -> tuple[StrategyProfile, ...]:
-    """Read `[[profiles]]` tables from a TOML file.
-
-    Raises:
-        SettingsError: One line that names the file, the profile and the field.
-    """
-    where = f"META_STRATEGY_PROFILES_FILE: {path}"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{where}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{where}: is no TOML file: {error}") from None
-    tables = content.get("profiles")
-    is_tables = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-    if not is_tables or not tables:
-        raise SettingsError(f"{where}: has no [[profiles]] tables")
-    found: dict[str, StrategyProfile] = {}
-    for number, table in enumerate(tables, 1):
-        if unknown := sorted(set(table) - set(StrategyProfile.model_fields)):
-            raise SettingsError(
-                f"{where}: profile {number}: {unknown[0]}: is no field of a profile"
-            )
-        base = STRATEGY_PROFILES.get(table.get("strategy_id", ""))
-        try:
-            profile = StrategyProfile.model_validate((base.model_dump() if base else {}) | table)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            problem = first["msg"].removeprefix("Value error, ")
-            raise SettingsError(
-                f"{where}: profile {number}: {field + ': ' if field else ''}{problem}"
-            ) from None
-        if profile.strategy_id in found:
-            raise SettingsError(f"{where}: profile {number}: {profile.strategy_id} is there twice")
-        found[profile.strategy_id] = profile
-    return tuple(found.values())
 
 
 def given_variables() -> set[str]:
@@ -585,7 +507,7 @@ def given_variables() -> set[str]:
 
 def unknown_variables(names: Iterable[str]) -> list[str]:
     """List variables of this package's prefixes that it does not know, each as a warning."""
-    known = _VARIABLES | {f"{name}_FILE" for name in _SECRETS}
+    known = _VARIABLES | {f"{name}_FILE" for name in SECRETS}
     warnings = []
     for name in sorted(names):
         read_as = name.upper()  # values are read whatever the case of their names

@@ -11,11 +11,11 @@ from aiokafka.conn import collect_hosts
 from consumer.app import run_worker
 from consumer.domain.policies.epsilon_greedy import EpsilonGreedy
 from consumer.errors import SettingsError
+from consumer.profiles import load_profiles
 from consumer.settings import (
     Settings,
     given_variables,
     load,
-    load_profiles,
     unknown_variables,
 )
 from schemas import CloseReason, StrategyID
