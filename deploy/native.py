@@ -29,6 +29,7 @@ MODULES = (
     "consumer/merging.py",
     "consumer/message_reader.py",
     "consumer/wire.py",
+    "consumer/store/blocks.py",
     "consumer/store/codec.py",
     "consumer/store/keys.py",
     "consumer/store/redis_delta.py",

@@ -22,7 +22,7 @@ from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.domain.qtable import NO_REWARDS, ArmStats
 from consumer.domain.quick import quick
 from consumer.domain.regime import Held, noted
-from consumer.domain.remembered import Remembered, RememberedChanges
+from consumer.domain.remembered import Remembered
 from consumer.domain.reward import in_unit, realized_r
 from consumer.domain.stored import MarketKey, Position, StoredPartition, Totals
 from consumer.domain.window import Window
@@ -45,10 +45,13 @@ PathOutcome = Literal["folded", "refused"]
 class Changes:
     """What was touched since the view was last written; looked up in the state when it is."""
 
+    since: int
+    """Newest number of what was remembered by then; 0: all is to be written."""
     table: ArmChanges
-    decisions: RememberedChanges
-    trades: list[FoldedTrade]
-    """As they were at the time, one perhaps several times."""
+    open: set[str]
+    """Ids of decisions that were opened, closed or forgotten open."""
+    revised: set[tuple[str, str]]
+    """Account and id of trades that were revised, or forgotten after it."""
     markets: set[MarketKey]
     following: FollowingChanges
 
@@ -120,7 +123,9 @@ class PartitionState:
                 ttl_ms=settings.decision_ttl_ms,
                 calibrations=self.calibrations,
             )
-        self._touched_trades: list[FoldedTrade] = []
+        self.written = 0
+        """Newest number when the changes were last taken; 0: all is to be written."""
+        self._touched_revised: set[tuple[str, str]] = set()
         self._touched_markets: set[MarketKey] = set()
 
     def clear(self) -> None:
@@ -130,7 +135,8 @@ class PartitionState:
         self.elsewhere = NOWHERE
         for kept in (self.markets, self.trades, self.calibrations):
             kept.clear()
-        self._touched_trades.clear()
+        self.written = self.totals.sequence
+        self._touched_revised.clear()
         self._touched_markets.clear()
         if self.following is not None:
             self.following.clear()
@@ -302,11 +308,11 @@ class PartitionState:
             counted = self.trades[folded.account] = Window()
         counted.add(folded.trade_id, folded)
         self._compare(folded)
-        self._touched_trades.append(folded)
         while len(counted.by_key) > self.settings.dedupe_window:
             _, oldest = counted.pop_oldest()
             self.calibration(folded.account).drop(oldest.sequence)
-            self._touched_trades.append(oldest)
+            if oldest.revision:
+                self._touched_revised.add((oldest.account, oldest.trade_id))
 
     def _compare(self, folded: FoldedTrade) -> None:
         if folded.paper is not None:
@@ -324,7 +330,7 @@ class PartitionState:
         self.trades[known.account].by_key[known.trade_id] = corrected
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
-        self._touched_trades.append(corrected)
+        self._touched_revised.add((known.account, known.trade_id))
         outcome: Outcome = "excluded" if known.is_excluded else "revised"
         return FoldResult(outcome, known.context, known.strategy, reward, stats)
 
@@ -379,24 +385,26 @@ class PartitionState:
 
     @property
     def pending(self) -> int:
-        """Entries that a view has to write: those of arms, decisions, ids and trades."""
-        decisions = self.decisions.changes
-        return (
-            len(self.table.changes.arms)
-            + len(decisions.decisions)
-            + len(decisions.ids)
-            + len(self._touched_trades)
-        )
+        """Entries that a view has to write, about: those of arms, decisions and trades."""
+        remembered = self.totals.sequence - self.written
+        return len(self.table.changes.arms) + remembered + len(self._touched_revised)
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether something left before what is older did: a view that knows only the oldest must be rewritten."""
+        return self.decisions.is_scattered
 
     def take_changes(self) -> Changes:
         """Give what was touched since the last call, and start anew."""
-        trades, self._touched_trades = self._touched_trades, []
+        since, self.written = self.written, self.totals.sequence
+        revised, self._touched_revised = self._touched_revised, set()
         markets, self._touched_markets = self._touched_markets, set()
         following = self.following
         return Changes(
+            since=since,
             table=self.table.take_changes(),
-            decisions=self.decisions.take_changes(),
-            trades=trades,
+            open=self.decisions.take_changes(),
+            revised=revised,
             markets=markets,
             following=FollowingChanges() if following is None else following.take_changes(),
         )
@@ -405,7 +413,10 @@ class PartitionState:
         """Count everything as changed: the view is to be written from the beginning."""
         self.table.touch_all()
         self.decisions.touch_all()
-        self._touched_trades = self._all_trades
+        self.written = 0
+        self._touched_revised = {
+            (trade.account, trade.trade_id) for trade in self._all_trades if trade.revision
+        }
         self._touched_markets = set(self.markets)
         if self.following is not None:
             self.following.touch_all()
@@ -422,7 +433,7 @@ class PartitionState:
             rows={context: dict(row) for context, row in self.table.rows.items()},
             open=list(self.decisions.open.values()),
             closed=list(self.decisions.closed.by_key.values()),
-            decision_ids=self.decisions.lone_ids,
+            decision_ids=self.decisions.all_ids,
             trades=self._all_trades,
             parents={parent: dict(row) for parent, row in self.table.parents.items()},
             markets=dict(self.markets),
@@ -433,6 +444,7 @@ class PartitionState:
     def restore(self, stored: StoredPartition) -> None:
         """Put a stored state into this empty one."""
         self.position, self.totals = stored.position, replace(stored.totals)
+        self.written = self.totals.sequence
         self.table.restore(stored.rows, stored.parents)
         self.decisions.restore(stored.open, stored.closed, stored.decision_ids)
         self.markets = dict(stored.markets)

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 
 from consumer.domain.fold_settings import FoldSettings
@@ -10,15 +9,6 @@ from consumer.domain.open_decision import OpenDecision
 from consumer.domain.window import Window
 from consumer.errors import BadMessageError
 from schemas import DeadLetterCode, Side, TradeClosed
-
-
-@dataclass(slots=True)
-class RememberedChanges:
-    """What was touched since they were last taken; looked up when they are used."""
-
-    decisions: set[str] = field(default_factory=set)
-    ids: set[tuple[str, str]] = field(default_factory=set)
-    """Account and id."""
 
 
 class Remembered:
@@ -41,7 +31,10 @@ class Remembered:
         """By account: id and number of each decision that makes a signal a repeat."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] | None = None
         """Oldest first; kept from the first trade on that names no decision: most name theirs."""
-        self.changes = RememberedChanges()
+        self.changes: set[str] = set()
+        """Ids of decisions that were opened, closed or forgotten open since they were last taken."""
+        self.is_scattered = False
+        """Whether a closed decision left before older ones did, since the changes were last taken."""
 
     def knows(self, account: str, decision_id: str) -> bool:
         """Tell whether this id is among the last decisions of the account: its signal a repeat."""
@@ -64,12 +57,10 @@ class Remembered:
             ids = self.ids[decision.account] = Window()
         ids.add(decision.decision_id, decision.number)
         while len(ids.by_key) > self._settings.dedupe_window:
-            oldest, _ = ids.pop_oldest()
-            self.changes.ids.add((decision.account, oldest))
+            ids.pop_oldest()
         known = self.find(decision.decision_id)
         if known is not None:  # out of the dedupe window, still remembered
             if known.timestamp_ms >= oldest_ms:
-                self.changes.ids.add((decision.account, decision.decision_id))
                 return False
             self._forget(known)
         self._open(decision)
@@ -86,7 +77,7 @@ class Remembered:
         del self.open[decision.decision_id]
         self._unlist(decision)
         self.closed.add(decision.decision_id, decision.closed(number))
-        self.changes.decisions.add(decision.decision_id)
+        self.changes.add(decision.decision_id)
         while len(self.closed.by_key) > self._settings.open_decisions_max:
             self._forget(self.closed.oldest)
 
@@ -125,16 +116,15 @@ class Remembered:
     def _open(self, decision: OpenDecision) -> None:
         self.open[decision.decision_id] = decision
         self._list(decision)
-        self.changes.decisions.add(decision.decision_id)
+        self.changes.add(decision.decision_id)
 
     def _forget(self, decision: OpenDecision) -> None:
         if self.open.pop(decision.decision_id, None) is not None:
             self._unlist(decision)
+            self.changes.add(decision.decision_id)
         else:
+            self.is_scattered = self.is_scattered or self.closed.oldest is not decision
             self.closed.remove(decision.decision_id)
-        self.changes.decisions.add(decision.decision_id)
-        if self.knows(decision.account, decision.decision_id):
-            self.changes.ids.add((decision.account, decision.decision_id))
 
     def _list(self, decision: OpenDecision) -> None:
         if self._open_by_symbol is not None:
@@ -152,57 +142,42 @@ class Remembered:
 
     # The view
 
-    def lone_number(self, account: str, decision_id: str) -> int | None:
-        """Give the number of an id that is known for repeats, unless its decision tells it."""
-        number = self.ids[account].by_key.get(decision_id)
-        decision = self.find(decision_id)
-        return None if decision is not None and decision.number == number else number
-
     @property
-    def lone_ids(self) -> list[tuple[str, str, int]]:
-        """Account, id and number of those ids that no remembered decision tells."""
+    def all_ids(self) -> list[tuple[str, str, int]]:
+        """Account, id and number of each decision that makes a signal a repeat."""
         return [
             (account, key, number)
             for account, ids in self.ids.items()
             for key, number in ids.by_key.items()
-            if self.lone_number(account, key) is not None
         ]
 
-    def take_changes(self) -> RememberedChanges:
+    def take_changes(self) -> set[str]:
         """Give what was touched since the last call, and start anew."""
-        taken, self.changes = self.changes, RememberedChanges()
+        taken, self.changes = self.changes, set()
+        self.is_scattered = False
         return taken
 
     def touch_all(self) -> None:
         """Count everything as changed."""
-        self.changes = RememberedChanges(
-            {*self.open, *self.closed.by_key}, {(account, key) for account, key, _ in self.lone_ids}
-        )
+        self.changes = set(self.open)
 
     def restore(
         self,
         open_: Iterable[OpenDecision],
         closed: Iterable[OpenDecision],
-        lone_ids: Sequence[tuple[str, str, int]],
+        ids: Sequence[tuple[str, str, int]],
     ) -> None:
         """Put stored decisions, in any order, into this empty object."""
         for decision in sorted(open_, key=attrgetter("number")):
             self._open(decision)
         for decision in sorted(closed, key=attrgetter("closed_number")):
             self.closed.add(decision.decision_id, decision)
-        decisions = (*self.open.values(), *self.closed.by_key.values())
-        numbers = {(one.account, one.decision_id): one.number for one in decisions}
-        numbers |= {(account, key): number for account, key, number in lone_ids}
-        for (account, key), number in sorted(numbers.items(), key=itemgetter(1)):
-            ids = self.ids.get(account)
-            if ids is None:
-                ids = self.ids[account] = Window()
-            ids.add(key, number)
-        for ids in self.ids.values():
-            # a decision is remembered longer than its id may be known for repeats
-            while len(ids.by_key) > self._settings.dedupe_window:
-                ids.pop_oldest()
-        self.changes = RememberedChanges()
+        for account, key, number in sorted(ids, key=itemgetter(2)):
+            known = self.ids.get(account)
+            if known is None:
+                known = self.ids[account] = Window()
+            known.add(key, number)
+        self.take_changes()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -210,4 +185,4 @@ class Remembered:
         self.ids.clear()
         self._open_by_symbol = None
         self.closed.clear()
-        self.changes = RememberedChanges()
+        self.take_changes()

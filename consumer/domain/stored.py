@@ -58,7 +58,7 @@ class StoredPartition:
     open: Sequence[OpenDecision]
     closed: Sequence[OpenDecision]
     decision_ids: Sequence[tuple[str, str, int]]
-    """Account, id and number of those that no remembered decision tells."""
+    """Account, id and number of each decision whose signal would be a repeat."""
     trades: Sequence[FoldedTrade]
     parents: Mapping[ParentKey, Mapping[str, ArmStats]] = field(default_factory=dict)
     markets: Mapping[MarketKey, Held] = field(default_factory=dict)

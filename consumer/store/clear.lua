@@ -1,5 +1,5 @@
 -- Begins a rewrite: deletes all of a partition and leaves the writer's token in its watermark.
--- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, markets, followed, series
+-- KEYS: all of a partition but its rows; the first three are watermark, meta and contexts
 -- ARGV: token, prefix of the rows' keys, then the fields and values of meta
 for _, name in ipairs(redis.call('HKEYS', KEYS[3])) do
   redis.call('DEL', ARGV[2] .. name)

@@ -210,32 +210,29 @@ def decode_parents(texts: Iterable[str]) -> dict[ParentKey, dict[str, ArmStats]]
     return found
 
 
-def encode_decision(decision: OpenDecision) -> str:
-    """Write a remembered decision."""
-    return _dump(
-        [
-            decision.number,
-            decision.closed_number,
-            decision.account,
-            decision.symbol,
-            decision.side,
-            decision.regime,
-            decision.variant,
-            decision.strategy,
-            decision.atr,
-            decision.atr_mult_sl,
-            decision.timestamp_ms,
-            *decision.features,  # few tables have them: nothing where there are none
-        ]
-    )
+def _decision_entry(decision: OpenDecision) -> list[Any]:
+    return [
+        decision.decision_id,
+        decision.number,
+        decision.closed_number,
+        decision.account,
+        decision.symbol,
+        decision.side,
+        decision.regime,
+        decision.variant,
+        decision.strategy,
+        decision.atr,
+        decision.atr_mult_sl,
+        decision.timestamp_ms,
+        *decision.features,  # few tables have them: nothing where there are none
+    ]
 
 
-def decode_decision(decision_id: str, text: str) -> OpenDecision:
-    """Read a remembered decision."""
-    found = _load(text)
-    number, closed_number, account, symbol, side, regime, variant, strategy = found[:8]
-    atr, atr_mult_sl, timestamp_ms = found[8:11]
-    features = found[11:]
+def _decision(entry: list[Any]) -> OpenDecision:
+    """Read what `_decision_entry` gave."""
+    decision_id, number, closed_number, account, symbol, side, regime, variant = entry[:8]
+    strategy, atr, atr_mult_sl, timestamp_ms = entry[8:12]
+    features = entry[12:]
     return OpenDecision(
         decision_id,
         intern(account),
@@ -253,62 +250,66 @@ def decode_decision(decision_id: str, text: str) -> OpenDecision:
     )
 
 
-def split_decisions(
-    decoded: Iterable[OpenDecision],
-) -> tuple[list[OpenDecision], list[OpenDecision]]:
-    """Part remembered decisions into open and closed ones."""
-    open_: list[OpenDecision] = []
-    closed: list[OpenDecision] = []
-    for decision in decoded:
-        (closed if decision.closed_number else open_).append(decision)
-    return open_, closed
+def encode_decision(decision: OpenDecision) -> str:
+    """Write an open decision."""
+    return _dump(_decision_entry(decision))
 
 
-def encode_decision_id(account: str, number: int) -> str:
-    """Write what belongs to the id of an answered signal."""
-    return f"{account}:{number}"
+def decode_decision(text: str) -> OpenDecision:
+    """Read an open decision."""
+    return _decision(_load(text))
 
 
-def decode_decision_id(text: str) -> tuple[str, int]:
-    """Read what `encode_decision_id` wrote."""
-    account, number = text.split(":")
-    return account, int(number)
+def encode_decisions(decisions: Iterable[OpenDecision]) -> bytes:
+    """Write a block of closed decisions."""
+    return orjson.dumps([_decision_entry(decision) for decision in decisions])
+
+
+def decode_decisions(text: str) -> list[OpenDecision]:
+    """Read a block of closed decisions."""
+    return [_decision(entry) for entry in _load(text)]
+
+
+def encode_ids(ids: Iterable[tuple[str, int]]) -> bytes:
+    """Write a block of ids of answered signals, and their numbers."""
+    return orjson.dumps(list(ids))
+
+
+def decode_ids(text: str) -> list[tuple[str, int]]:
+    """Read a block of ids and numbers."""
+    return [(decision_id, int(number)) for decision_id, number in _load(text)]
 
 
 def trade_field(account: str, trade_id: str) -> str:
-    """Name a counted trade; an account holds no colon, a trade id may."""
+    """Name a revised trade; an account holds no colon, a trade id may."""
     return f"{account}:{trade_id}"
 
 
-def encode_trade(trade: FoldedTrade) -> str:
-    """Write a counted trade."""
-    return _dump(
-        [
-            trade.sequence,
-            trade.symbol,
-            trade.regime,
-            trade.variant,
-            trade.strategy,
-            trade.reward,
-            trade.ordinal,
-            trade.revision,
-            trade.atr,
-            trade.atr_mult_sl,
-            trade.ordinal_of_all,
-            trade.ordinal_of_regime,
-            trade.paper,
-            *trade.features,
-        ]
-    )
+def _trade_entry(trade: FoldedTrade) -> list[Any]:
+    return [
+        trade.trade_id,
+        trade.sequence,
+        trade.symbol,
+        trade.regime,
+        trade.variant,
+        trade.strategy,
+        trade.reward,
+        trade.ordinal,
+        trade.revision,
+        trade.atr,
+        trade.atr_mult_sl,
+        trade.ordinal_of_all,
+        trade.ordinal_of_regime,
+        trade.paper,
+        *trade.features,
+    ]
 
 
-def decode_trade(name: str, text: str) -> FoldedTrade:
-    """Read a counted trade."""
-    account, trade_id = name.split(":", 1)
-    found = _load(text)
-    sequence, symbol, regime, variant, strategy, reward, ordinal, revision = found[:8]
-    atr, atr_mult_sl, of_all, of_regime, paper = found[8:13]
-    features = found[13:]
+def _trade(account: str, entry: list[Any]) -> FoldedTrade:
+    """Read what `_trade_entry` gave."""
+    trade_id, sequence, symbol, regime, variant, strategy, reward, ordinal = entry[:8]
+    revision, atr, atr_mult_sl, of_all, of_regime, paper = entry[8:14]
+    features = entry[14:]
     return FoldedTrade(
         intern(account),
         trade_id,
@@ -327,6 +328,41 @@ def decode_trade(name: str, text: str) -> FoldedTrade:
         None if paper is None else float(paper),
         _floats(features) if features else (),
     )
+
+
+def encode_trade(trade: FoldedTrade) -> str:
+    """Write a revised trade."""
+    return _dump(_trade_entry(trade))
+
+
+def decode_trade(name: str, text: str) -> FoldedTrade:
+    """Read a revised trade."""
+    account, _ = name.split(":", 1)
+    return _trade(account, _load(text))
+
+
+def encode_trades(trades: Iterable[FoldedTrade]) -> bytes:
+    """Write a block of counted trades of one account."""
+    return orjson.dumps([_trade_entry(trade) for trade in trades])
+
+
+def decode_trades(account: str, text: str) -> list[FoldedTrade]:
+    """Read a block of counted trades."""
+    return [_trade(account, entry) for entry in _load(text)]
+
+
+def block_name(account: str, last: int, count: int) -> str:
+    """Name a block by whose it is, the number of its last entry, and how many entries it has.
+
+    An account holds no colon.
+    """
+    return f"{account}:{last}:{count}"
+
+
+def block_of(name: str) -> tuple[str, int, int]:
+    """Read what `block_name` gave."""
+    account, last, count = name.split(":")
+    return account, int(last), int(count)
 
 
 def encode_followed(one: Followed) -> str:

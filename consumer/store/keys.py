@@ -5,7 +5,7 @@ from typing import Final, Literal, get_args
 
 from consumer.domain.context import ContextKey
 
-LAYOUT_VERSION = 6
+LAYOUT_VERSION = 7
 """Layout of everything below; another one is refused at opening."""
 
 
@@ -20,8 +20,10 @@ HashName = Literal[
     "meta",
     "contexts",
     "decisions",
+    "decisions-closed",
     "decision-ids",
     "trades",
+    "trades-revised",
     "totals",
     "parents",
     "markets",

@@ -2,18 +2,26 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final, TypeVar
+
+import orjson
 
 from consumer.domain.following import Following, FollowingChanges
+from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.stored import Position
 from consumer.store import codec
+from consumer.store.blocks import BLOCK_SIZE, BlockNames
 from consumer.store.keys import HASHES, HashName, PartitionKeys, context_name
 
 _WRITTEN: Final = HASHES[2:]
 """What a write puts in place by fields; the script moves the watermark itself."""
-_ROW_FIELDS = 60
+_ROW_FIELDS: Final = 60
 """Of a row's hash, about."""
+_TEXT_PARTS: Final = 2_000
+"""Fields and values of one JSON text, about: what becomes of it stays in the server's caches."""
+
+T = TypeVar("T")
 
 
 class HashDelta:
@@ -36,9 +44,6 @@ class HashDelta:
         else:
             self.sets += (name, value)
 
-    def __len__(self) -> int:
-        return len(self.sets) // 2 + len(self.deletes)
-
     def parts(self, size: int) -> "Iterator[HashDelta]":
         """Cut the sets into pieces of at most `size` fields."""
         for start in range(0, len(self.sets), 2 * size):
@@ -49,35 +54,64 @@ class RedisDelta:
     """A prepared write.
 
     Args:
-        partition: Whose.
+        keys: Of the partition.
+        partition: Its number.
         since: Where the view is known to stand.
         position: Where it will stand.
     """
 
-    def __init__(self, partition: int, since: Position, position: Position) -> None:
+    def __init__(
+        self, keys: PartitionKeys, partition: int, since: Position, position: Position
+    ) -> None:
+        self.keys = keys
         self.partition = partition
         self.since = since
         self.position = position
         self.hashes: dict[HashName, HashDelta] = {name: HashDelta([]) for name in _WRITTEN}
         self.rows: dict[str, list[str]] = {}
         """What to set in the hashes of contexts, by key."""
-
-    def __len__(self) -> int:
-        counted: tuple[HashName, ...] = ("decisions", "decision-ids", "trades")
-        return len(self.rows) + sum(len(self.hashes[name]) for name in counted)
+        self.blocks: list[tuple[HashName, str, bytes]] = []
+        """Hash, field and value."""
 
     @property
-    def lists(self) -> list[tuple[list[str], list[str]]]:
-        """Give for each hash, in the order of the script's keys, fields and values to set, and fields to delete."""
-        fixed = [(one.sets, one.deletes) for one in self.hashes.values()]
-        return fixed + [(row, []) for row in self.rows.values()]
+    def block_arguments(self) -> list[str | bytes]:
+        """Give key, field and value of each block."""
+        found: list[str | bytes] = []
+        for name, field, text in self.blocks:
+            found += (self.keys.key(name), field, text)
+        return found
+
+    @property
+    def texts(self) -> list[bytes]:
+        """Give what else is written as JSON texts: key, command, its arguments, ..."""
+        found: list[bytes] = []
+        held: list[Any] = []
+        size = 0
+        for key, command, arguments in self._commands():
+            held += (key, command, arguments)
+            size += len(arguments)
+            if size >= _TEXT_PARTS:
+                found.append(orjson.dumps(held))
+                held, size = [], 0
+        if held:
+            found.append(orjson.dumps(held))
+        return found
+
+    def _commands(self) -> Iterator[tuple[str, str, list[str]]]:
+        for name, one in self.hashes.items():
+            key = self.keys.key(name)
+            for command, arguments in (("HSET", one.sets), ("HDEL", one.deletes)):
+                for start in range(0, len(arguments), _TEXT_PARTS):
+                    yield key, command, arguments[start : start + _TEXT_PARTS]
+        for key, row in self.rows.items():
+            yield key, "HSET", row
 
     def empty(self) -> "RedisDelta":
         """Give one of the same positions that writes nothing."""
-        return RedisDelta(self.partition, self.since, self.position)
+        return RedisDelta(self.keys, self.partition, self.since, self.position)
 
     def parts(self, size: int) -> "Iterator[RedisDelta]":
-        """Cut all but the totals into writes of at most about `size` fields."""
+        """Cut all but the totals into writes of at most about `size` entries."""
         for name, whole in self.hashes.items():
             if name == "totals":
                 continue
@@ -85,6 +119,11 @@ class RedisDelta:
                 part = self.empty()
                 part.hashes[name] = piece
                 yield part
+        step = max(1, size // BLOCK_SIZE)
+        for start in range(0, len(self.blocks), step):
+            part = self.empty()
+            part.blocks = self.blocks[start : start + step]
+            yield part
         rows = list(self.rows.items())
         step = max(1, size // _ROW_FIELDS)
         for start in range(0, len(rows), step):
@@ -94,7 +133,11 @@ class RedisDelta:
 
 
 def prepared(
-    keys: PartitionKeys, partition: int, state: PartitionState, since: Position
+    keys: PartitionKeys,
+    partition: int,
+    state: PartitionState,
+    since: Position,
+    blocks: BlockNames,
 ) -> RedisDelta:
     """Take a state's changes as a write.
 
@@ -103,9 +146,10 @@ def prepared(
         partition: Its number.
         state: Its changes are taken.
         since: Where the view is known to stand.
+        blocks: What the view holds; what it will hold afterwards.
     """
     changes, table = state.take_changes(), state.table
-    delta = RedisDelta(partition, since, state.position)
+    delta = RedisDelta(keys, partition, since, state.position)
     hashes, rows, prefix = delta.hashes, delta.rows, keys.row_prefix
     hashes["totals"].sets = _totals_fields(state)
     contexts = hashes["contexts"].sets
@@ -124,22 +168,19 @@ def prepared(
         parents.put(
             codec.parent_field(parent, strategy), codec.encode_parent(parent, strategy, stats)
         )
-    remembered, decisions = state.decisions, hashes["decisions"]
-    for decision_id in changes.decisions.decisions:
-        decision = remembered.find(decision_id)
+    decisions, open_ = hashes["decisions"], state.decisions.open
+    for decision_id in changes.open:
+        decision = open_.get(decision_id)
         text = None if decision is None else codec.encode_decision(decision)
         decisions.put(decision_id, text)
-    decision_ids = hashes["decision-ids"]
-    for account, decision_id in changes.decisions.ids:
-        number = remembered.lone_number(account, decision_id)
-        text = None if number is None else codec.encode_decision_id(account, number)
-        decision_ids.put(decision_id, text)
-    trades = hashes["trades"]
-    for touched in changes.trades:
-        account, trade_id = touched.account, touched.trade_id
+    _put_closed(delta, state, changes.since, blocks)
+    _put_ids(delta, state, changes.since, blocks)
+    _put_trades(delta, state, changes.since, blocks)
+    revised = hashes["trades-revised"]
+    for account, trade_id in changes.revised:
         trade = state.trades[account].by_key.get(trade_id)
-        text = None if trade is None else codec.encode_trade(trade)
-        trades.put(codec.trade_field(account, trade_id), text)
+        text = None if trade is None or not trade.revision else codec.encode_trade(trade)
+        revised.put(codec.trade_field(account, trade_id), text)
     markets = hashes["markets"]
     for market in changes.markets:
         markets.put(codec.market_field(market), codec.encode_held(state.markets[market]))
@@ -148,10 +189,73 @@ def prepared(
     return delta
 
 
+# Each window knows its newest entries: those that came since are at its end
+
+
+def _in_blocks(newest_first: list[T]) -> list[list[T]]:
+    newest_first.reverse()
+    return [
+        newest_first[start : start + BLOCK_SIZE]
+        for start in range(0, len(newest_first), BLOCK_SIZE)
+    ]
+
+
+def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
+    new: list[OpenDecision] = []
+    for decision in reversed(state.decisions.closed.by_key.values()):
+        if decision.closed_number <= since:
+            break
+        new.append(decision)
+    for part in _in_blocks(new):
+        field = blocks.add("decisions-closed", "", part[-1].closed_number, len(part))
+        delta.blocks.append(("decisions-closed", field, codec.encode_decisions(part)))
+    gone = blocks.take_older("decisions-closed", "", oldest_closed(state))
+    delta.hashes["decisions-closed"].deletes += gone
+
+
+def oldest_closed(state: PartitionState) -> int:
+    """Give the number from which on closed decisions are remembered."""
+    closed = state.decisions.closed
+    return closed.oldest.closed_number if closed.by_key else state.totals.sequence + 1
+
+
+def _put_ids(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
+    for account, ids in state.decisions.ids.items():
+        new: list[tuple[str, int]] = []
+        for decision_id, number in reversed(ids.by_key.items()):
+            if number <= since:
+                break
+            new.append((decision_id, number))
+        for part in _in_blocks(new):
+            field = blocks.add("decision-ids", account, part[-1][1], len(part))
+            delta.blocks.append(("decision-ids", field, codec.encode_ids(part)))
+        gone = blocks.take_older("decision-ids", account, ids.oldest)
+        delta.hashes["decision-ids"].deletes += gone
+
+
+def _put_trades(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
+    for account, counted in state.trades.items():
+        new: list[FoldedTrade] = []
+        for trade in reversed(counted.by_key.values()):
+            if trade.sequence <= since:
+                break
+            new.append(trade)
+        for part in _in_blocks(new):
+            field = blocks.add("trades", account, part[-1].sequence, len(part))
+            delta.blocks.append(("trades", field, codec.encode_trades(part)))
+        gone = blocks.take_older("trades", account, counted.oldest.sequence)
+        delta.hashes["trades"].deletes += gone
+
+
 def _totals_fields(state: PartitionState) -> list[str]:
     # open and followed ones for pages, which cannot count them cheaply
     followed = 0 if state.following is None else state.following.open_count
-    counts = {**asdict(state.totals), "open": len(state.decisions.open), "followed": followed}
+    counts = {
+        **asdict(state.totals),
+        "open": len(state.decisions.open),
+        "followed": followed,
+        "closed_from": oldest_closed(state),
+    }
     return [text for name, count in counts.items() for text in (name, str(count))]
 
 

@@ -9,13 +9,13 @@ from importlib import resources
 from time import perf_counter
 from typing import Any
 
-import orjson
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.stored import Position, StoredPartition
 from consumer.ports import WriteAnswer
+from consumer.store.blocks import BLOCK_HASHES, BlockNames
 from consumer.store.client import RedisClient, asking
 from consumer.store.keys import PartitionKeys
 from consumer.store.meta import Meta
@@ -61,6 +61,8 @@ class RedisView:
         # what is read takes several times the memory of what becomes of it: not all partitions at
         # once, when a worker takes them over from another one
         self._loading = asyncio.Semaphore(1)
+        self._blocks: dict[int, BlockNames] = {}
+        """By partition; of those that were loaded or written."""
 
     def keys(self, partition: int) -> PartitionKeys:
         """Name the keys of a partition."""
@@ -122,6 +124,9 @@ class RedisView:
                 return None
             where = f"partition {partition} in Redis"
             self.meta.check(raw.meta, where)
+            blocks = self._blocks[partition] = BlockNames()
+            for name in BLOCK_HASHES:
+                blocks.read(name, raw.blocks(name))
             # seconds of work for a large one: partitions that are open go on meanwhile
             return await asyncio.to_thread(raw.decode, where, "run `meta-strategy qtable rebuild`")
 
@@ -146,7 +151,10 @@ class RedisView:
 
     def prepare(self, partition: int, state: PartitionState, since: Position) -> RedisDelta:
         """Take a state's changes as a write; `since` is where the view is known to stand."""
-        return prepared(self.keys(partition), partition, state, since)
+        blocks = self._blocks.get(partition)
+        if blocks is None or not state.written:
+            blocks = self._blocks[partition] = BlockNames()
+        return prepared(self.keys(partition), partition, state, since, blocks)
 
     async def write(self, delta: RedisDelta) -> WriteAnswer:
         """Apply a write if the view stands within its positions."""
@@ -155,17 +163,18 @@ class RedisView:
     async def _write(
         self, client: RedisClient, delta: RedisDelta, *, token: str, last: bool
     ) -> WriteAnswer:
-        keys = [*self.keys(delta.partition).fixed, *delta.rows]
         arguments = [
             self._fingerprint,
             token,
             "1" if last else "0",
             *map(str, delta.since),
             *map(str, delta.position),
-            # as one argument: the client takes a microsecond and more for each
-            orjson.dumps(delta.lists),
+            # few arguments: the client takes a microsecond and more for each
+            str(len(delta.blocks)),
+            *delta.block_arguments,
+            *delta.texts,
         ]
-        return WriteAnswer(await self._run(client, _WRITE, keys, arguments))
+        return WriteAnswer(await self._run(client, _WRITE, delta.keys.fixed[:2], arguments))
 
     async def rewrite(self, delta: RedisDelta) -> WriteAnswer:
         """Replace all that is there by a write that holds everything; not whole until its end."""

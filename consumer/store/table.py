@@ -79,12 +79,8 @@ class TableReader:
         with asking():
             for keys in self._keys:
                 part: list[OpenDecision] = []
-                async for decision_id, text in self._client.hscan_iter(
-                    keys.key("decisions"), count=1_000
-                ):
-                    decision = codec.decode_decision(decision_id, text)
-                    if not decision.closed_number:
-                        part.append(decision)
+                async for _, text in self._client.hscan_iter(keys.key("decisions"), count=1_000):
+                    part.append(codec.decode_decision(text))
                 part.sort(key=lambda d: d.timestamp_ms, reverse=True)
                 found += part[:limit]
         found.sort(key=lambda d: d.timestamp_ms, reverse=True)

@@ -143,7 +143,8 @@ class ViewSync(Generic[D]):
             self.wants_rest = False
             # no await from here to the prepared write: the state stands still
             self._wake.clear()
-            rewrites = self._is_lost or self._state.pending > REWRITE_FROM
+            state = self._state
+            rewrites = self._is_lost or state.is_scattered or state.pending > REWRITE_FROM
             if rewrites:
                 self._state.touch_all()
             rest_s = _REST_S if self._state.pending < _SOME else _LONG_REST_S

@@ -1,8 +1,9 @@
 -- Puts the changes of a partition in place and moves its watermark, in one step.
--- KEYS: watermark, meta, contexts, decisions, decision-ids, trades, totals, parents, markets, followed, series, then the rows
+-- KEYS: watermark, meta; all others of the partition carry the same hash tag
 -- ARGV: fingerprint of the fold, token, last (1: the write is whole after this part),
 --       since decisions, trades, candles, next decisions, trades, candles,
---       then JSON: for each hash from contexts on a list of fields and values to set, and one of fields to delete
+--       number of blocks, for each its key, field and value,
+--       then JSON texts: key, HSET or HDEL, its arguments, ...
 -- With a token: part of a rewrite, accepted while nobody else began one since.
 -- Answer: code, as consumer/ports.py words it.
 local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'candles', 'rebuild')
@@ -21,16 +22,19 @@ else
   if d > next_d or t > next_t or c > next_c then return -3 end
 end
 
-local function take(command, key, list)
-  -- unpack is limited by the interpreter's stack: a thousand arguments at a time
-  for at = 1, #list, 1000 do
-    redis.call(command, key, unpack(list, at, math.min(at + 999, #list)))
-  end
+local texts = 11 + 3 * tonumber(ARGV[10])
+for at = 11, texts - 1, 3 do
+  redis.call('HSET', ARGV[at], ARGV[at + 1], ARGV[at + 2])
 end
-local changes = cjson.decode(ARGV[10])
-for i = 3, #KEYS do
-  take('HSET', KEYS[i], changes[i - 2][1])
-  take('HDEL', KEYS[i], changes[i - 2][2])
+for text = texts, #ARGV do
+  local changes = cjson.decode(ARGV[text])
+  for change = 1, #changes, 3 do
+    local key, command, list = changes[change], changes[change + 1], changes[change + 2]
+    -- unpack is limited by the interpreter's stack: a thousand arguments at a time
+    for at = 1, #list, 1000 do
+      redis.call(command, key, unpack(list, at, math.min(at + 999, #list)))
+    end
+  end
 end
 
 if token == '' or last then

@@ -433,9 +433,8 @@ async def test_what_the_state_forgets_leaves_the_view(bench: Bench) -> None:
 
     stored = await view.load(0)
     assert same(stored, fold.state.stored())
-    # the last of four ids is told by the decision that is still remembered
     assert (len(stored.open), len(stored.closed)) == (0, 1)
-    assert (len(stored.decision_ids), len(stored.trades)) == (3, 4)
+    assert (len(stored.decision_ids), len(stored.trades)) == (4, 4)
 
 
 async def test_partitions_are_apart(bench: Bench) -> None:
