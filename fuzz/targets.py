@@ -417,13 +417,15 @@ def _check_view(state: PartitionState) -> None:
     for name in delta.rows:
         if not _ROW.fullmatch(name):
             raise ViolationError(f"{name!r} would be a key")
-    orjson.dumps(delta.lists)  # what a write does with it
+    _ = delta.texts  # what a write does with it
     hashes: dict[str, Any] = {
         name.replace("-", "_"): _fields(one.sets) for name, one in delta.hashes.items()
     }
+    for hash_name, name_of_block, text in delta.blocks:
+        hashes[hash_name.replace("-", "_")][name_of_block] = text.decode()
     raw = RawPartition(
         watermark={name: str(offset) for name, offset in state.position._asdict().items()},
-        meta={},
+        meta=_VIEW.meta.fields,
         **hashes,
     )
     again = fuzz_state(follows=state.following is not None)
