@@ -124,11 +124,9 @@ class RedisView:
                 return None
             where = f"partition {partition} in Redis"
             self.meta.check(raw.meta, where)
-            blocks = self._blocks[partition] = BlockNames()
-            for name in BLOCK_HASHES:
-                blocks.read(name, raw.blocks(name))
             # seconds of work for a large one: partitions that are open go on meanwhile
-            return await asyncio.to_thread(raw.decode, where, "run `meta-strategy qtable rebuild`")
+            stored, self._blocks[partition] = await asyncio.to_thread(_decoded, raw, where)
+            return stored
 
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
         """Read where partitions stand, in one round trip; None where nothing whole is there."""
@@ -194,3 +192,11 @@ class RedisView:
         """Close the connections."""
         await self._client.aclose()
         await self._bulk.aclose()
+
+
+def _decoded(raw: RawPartition, where: str) -> tuple[StoredPartition, BlockNames]:
+    stored = raw.decode(where, "run `meta-strategy qtable rebuild`")
+    blocks = BlockNames()
+    for name in BLOCK_HASHES:
+        blocks.read(name, raw.blocks(name))
+    return stored, blocks

@@ -562,6 +562,19 @@ async def test_other_settings_are_refused(place: RedisPlace) -> None:
     assert same(await bench.load(), before)
 
 
+@pytest.mark.parametrize("name", ["decisions-closed", "decision-ids", "trades"])
+async def test_a_block_that_is_none_is_refused(place: RedisPlace, name: str) -> None:
+    bench = Bench(place.make(), place.make, place.wipe)
+    fold = Fold()
+    fold.some("a")
+    await bench.begin(fold)
+
+    await place.client.hset(f"{place.prefix}:{{0}}:{name}", "a field of somebody else", "[]")
+
+    with pytest.raises(RefusedError, match="partition 0 in Redis cannot be read"):
+        await bench.load()
+
+
 async def test_a_rewrite_with_new_settings_takes_the_place_over(place: RedisPlace) -> None:
     old = Fold()
     old.some("a")
