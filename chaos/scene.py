@@ -20,6 +20,7 @@ from chaos.oracle import Findings
 from chaos.redis_nodes import SECRET
 from chaos.servers import Servers
 from chaos.traffic import Traffic
+from chaos.views import is_same, out_of_blocks
 from consumer.connection import TopicNames
 from consumer.settings import Settings
 from consumer.stream.clients import admin_client
@@ -271,8 +272,9 @@ class Scene:
             again = await read_view(redis, PREFIX)
         finally:
             await redis.aclose()
+        view, again = out_of_blocks(view), out_of_blocks(again)
         keys = view.keys() | again.keys()
-        differing = [key for key in keys if not _is_same(key, view.get(key), again.get(key))]
+        differing = [key for key in keys if not is_same(key, view.get(key), again.get(key))]
         for key in differing[:5]:
             found.note(f"{key}: {_apart(view.get(key), again.get(key))}")
         return found, {"hashes": len(keys), "hashes_differing": len(differing)}
@@ -289,16 +291,6 @@ class Scene:
             for text in (slot.text(), *slot.scraped):
                 found += text.count(SECRET) + text.count(CANARY)
         return found
-
-
-def _is_same(key: str, one: dict[str, str] | None, other: dict[str, str] | None) -> bool:
-    if one is None or other is None:
-        return False
-    if not key.endswith(":watermark"):
-        return one == other
-    # a transaction's marker takes an offset: to stand before it or behind it is the same
-    apart = {name: abs(int(one.get(name, -9)) - int(other.get(name, -9))) for name in one | other}
-    return apart.pop("decisions", 9) <= 1 and not any(apart.values())
 
 
 def _apart(one: dict[str, str] | None, other: dict[str, str] | None) -> str:

@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 
+from chaos.views import is_same, out_of_blocks
 from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
 from consumer.local.stack import Stack
@@ -37,24 +38,9 @@ _LOG_LINES = 15
 def is_same_view(
     one: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]]
 ) -> bool:
-    """Compare all keys of two views to the last bit.
-
-    Only the watermark of the decisions may differ, by one: a transaction's marker takes an offset,
-    and standing before it or behind it is the same.
-    """
-    if one.keys() != other.keys():
-        return False
-    for key, fields in one.items():
-        if not key.endswith(":watermark"):
-            if fields != other[key]:
-                return False
-            continue
-        if fields.keys() != other[key].keys():
-            return False
-        apart = {name: abs(int(fields[name]) - int(other[key][name])) for name in fields}
-        if apart.pop("decisions") > 1 or any(apart.values()):
-            return False
-    return True
+    """Compare all that two views hold; see `chaos.views.is_same`."""
+    one, other = out_of_blocks(one), out_of_blocks(other)
+    return all(is_same(key, one.get(key), other.get(key)) for key in {*one, *other})
 
 
 class Finished(NamedTuple):
