@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from consumer.domain.stored import Position
 from consumer.store.blocks import BLOCK_HASHES
 from consumer.store.keys import HASHES
 from consumer.store.raw import RawPartition
@@ -44,12 +45,14 @@ def is_same(key: str, one: Fields | None, other: Fields | None) -> bool:
     """Compare what a key holds in two views that `out_of_blocks` gave, to the last bit.
 
     Only the watermark of the decisions may differ, by one: a transaction's marker takes an offset,
-    and to stand before it or behind it is the same.
+    and to stand before it or behind it is the same. One that is being written anew is like no other.
     """
     if one is None or other is None:
         return False
     if not key.endswith(":watermark"):
         return one == other
     names = {*one, *other}
+    if not names.issubset(Position._fields):  # the token of a rewrite
+        return False
     apart = {name: abs(int(one.get(name, -9)) - int(other.get(name, -9))) for name in names}
     return apart.pop("decisions", 9) <= 1 and not any(apart.values())

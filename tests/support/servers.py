@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -24,6 +25,7 @@ from chaos.views import is_same, out_of_blocks
 from consumer.local.process import GuardedProcess
 from consumer.local.server import free_port
 from consumer.local.stack import Stack
+from consumer.store.keys import PartitionKeys
 from consumer.stream.read_record import ReadRecord
 from tests.support.kafka_io import KafkaIo, Out, eventually
 from tests.support.warm import warm_command
@@ -363,8 +365,14 @@ class Deployment:
         return {key: await self.redis.hgetall(key) for key in keys}
 
     async def view(self) -> dict[str, dict[str, str]]:
-        """Read all that is kept in Redis."""
-        return {key: await self.redis.hgetall(key) for key in await self.all_keys()}
+        """Read all that is kept in Redis as it stands at one moment: a worker may be writing."""
+        fixed = (PartitionKeys(self.prefix, number).fixed for number in range(self.partitions))
+        keys = sorted({*chain.from_iterable(fixed), *await self.all_keys()})
+        pipeline = self.redis.pipeline(transaction=True)
+        for key in keys:
+            pipeline.hgetall(key)
+        found = zip(keys, await pipeline.execute(), strict=True)
+        return {key: fields for key, fields in found if fields}
 
     async def watermark(self, partition: int) -> dict[str, str]:
         """Read the watermark of a partition."""
