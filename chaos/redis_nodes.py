@@ -1,14 +1,20 @@
 """A Redis, alone or as a node of a cluster, whose files can be lost and put back."""
 
+import asyncio
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
 
 from consumer.local.redis_server import RedisServer
-from consumer.local.server import free_port
+from consumer.local.server import HOST, free_port
 
 SECRET = f"canary-{secrets.token_hex(8)}"
 """Redis' password: found in no output (I13)."""
+SLOTS = 16_384
 _NODE_TIMEOUT_MS = 2_000
 
 
@@ -81,3 +87,33 @@ class ChaosRedis(RedisServer):
     @property
     def _kept(self) -> Path:
         return self.directory / "kept"
+
+
+async def form_cluster(nodes: Sequence[ChaosRedis], holders: int) -> None:
+    """Let nodes meet, and share all slots among the first ones.
+
+    Args:
+        nodes: As they started.
+        holders: How many hold slots, at least one.
+    """
+    share = SLOTS // holders
+    for number, node in enumerate(nodes):
+        if number < holders:
+            end = SLOTS - 1 if number == holders - 1 else (number + 1) * share - 1
+            await ask(node, "CLUSTER ADDSLOTSRANGE", number * share, end)
+        await ask(node, "CLUSTER SET-CONFIG-EPOCH", number + 1)
+    for node in nodes[1:]:
+        await ask(nodes[0], "CLUSTER MEET", HOST, node.port, node.bus_port)
+    for node in nodes:
+        while True:
+            info: dict[str, str] = await ask(node, "CLUSTER INFO")
+            known = int(info["cluster_known_nodes"])
+            if info["cluster_state"] == "ok" and known == len(nodes):
+                break
+            await asyncio.sleep(0.1)
+
+
+async def ask(node: ChaosRedis, *words: str | int) -> Any:
+    """Send a command to one node."""
+    async with Redis.from_url(node.url, decode_responses=True) as client:
+        return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py's

@@ -8,7 +8,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
@@ -16,12 +16,11 @@ from redis.backoff import ConstantBackoff
 
 from chaos.brokers import ChaosBroker
 from chaos.proxy import Proxy
-from chaos.redis_nodes import SECRET, ChaosRedis
+from chaos.redis_nodes import SECRET, ChaosRedis, form_cluster
 from consumer.connection import KafkaConnection
 from consumer.local.server import HOST, free_port
 from consumer.stream.clients import admin_client
 
-SLOTS = 16_384
 _COORDINATOR_TOPICS = ("__consumer_offsets", "__transaction_state")
 
 
@@ -115,7 +114,7 @@ class Servers:
         try:
             await asyncio.gather(*(s.start() for s in (*self.brokers, *self.redis_nodes)))
             if self.is_redis_cluster:
-                await self._form_cluster()
+                await form_cluster(self.redis_nodes, len(self.redis_nodes))
             else:
                 (node,) = self.redis_nodes
                 self.redis_proxies = [Proxy(node.port, node.proxy_port)]
@@ -135,23 +134,6 @@ class Servers:
             server.abandon()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    async def _form_cluster(self) -> None:
-        share = SLOTS // len(self.redis_nodes)
-        first, *others = self.redis_nodes
-        for number, node in enumerate(self.redis_nodes):
-            end = SLOTS - 1 if node is self.redis_nodes[-1] else (number + 1) * share - 1
-            await _ask(node, "CLUSTER ADDSLOTSRANGE", number * share, end)
-            await _ask(node, "CLUSTER SET-CONFIG-EPOCH", number + 1)
-        for node in others:
-            await _ask(first, "CLUSTER MEET", HOST, node.port, node.bus_port)
-        for node in self.redis_nodes:
-            while True:
-                info: dict[str, str] = await _ask(node, "CLUSTER INFO")
-                known = int(info["cluster_known_nodes"])
-                if info["cluster_state"] == "ok" and known == len(self.redis_nodes):
-                    break
-                await asyncio.sleep(0.1)
-
     async def leaders(self) -> dict[str, int]:
         """Count the leaders of the coordinators' logs by broker: coordinators move with them."""
         async with admin_client(self.connection) as admin:
@@ -162,11 +144,6 @@ class Servers:
                 name = f"{topic['topic']} on {partition['leader']}"
                 counts[name] = counts.get(name, 0) + 1
         return counts
-
-
-async def _ask(node: ChaosRedis, *words: str | int) -> Any:
-    async with Redis.from_url(node.url, decode_responses=True) as client:
-        return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py's
 
 
 def _distinct_ports(count: int) -> Sequence[int]:

@@ -60,6 +60,9 @@ class View(Protocol[D]):
     async def rewrite(self, delta: D) -> WriteAnswer:
         """Replace all that is there by a write that holds everything; not whole until its end."""
 
+    def forget(self, partition: int) -> None:
+        """Let go of what is known of a partition: nothing is written of it before it is loaded again."""
+
     async def positions(self, partitions: Sequence[int]) -> Mapping[int, Position | None]:
         """Read where partitions stand, in one round trip; None where nothing whole is there."""
 

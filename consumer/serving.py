@@ -306,3 +306,4 @@ class PartitionServing:
         """Let go of the state; see PartitionWork."""
         self.state.clear()
         self._steps.clear()
+        self._shared.view.forget(self._number)

@@ -421,7 +421,7 @@ def _check_view(state: PartitionState) -> None:
     hashes: dict[str, Any] = {
         name.replace("-", "_"): _fields(one.sets) for name, one in delta.hashes.items()
     }
-    for hash_name, name_of_block, text in delta.blocks:
+    for hash_name, name_of_block, text, _ in delta.blocks:
         hashes[hash_name.replace("-", "_")][name_of_block] = text.decode()
     raw = RawPartition(
         watermark={name: str(offset) for name, offset in state.position._asdict().items()},

@@ -48,6 +48,8 @@ class Changes:
     since: int
     """Newest number of what was remembered by then; 0: all is to be written."""
     table: ArmChanges
+    accounts: set[str]
+    """Accounts of new decisions and counted trades."""
     open: set[str]
     """Ids of decisions that were opened, closed or forgotten open."""
     revised: set[tuple[str, str]]
@@ -125,6 +127,7 @@ class PartitionState:
             )
         self.written = 0
         """Newest number when the changes were last taken; 0: all is to be written."""
+        self._touched_accounts: set[str] = set()
         self._touched_revised: set[tuple[str, str]] = set()
         self._touched_markets: set[MarketKey] = set()
 
@@ -136,6 +139,7 @@ class PartitionState:
         for kept in (self.markets, self.trades, self.calibrations):
             kept.clear()
         self.written = self.totals.sequence
+        self._touched_accounts.clear()
         self._touched_revised.clear()
         self._touched_markets.clear()
         if self.following is not None:
@@ -162,6 +166,7 @@ class PartitionState:
         self, decision: OpenDecision, *, is_exploration: bool, entry: Entry | None
     ) -> None:
         """Fold a decision whose id is not known, and which has the next number; see `admit`."""
+        self._touched_accounts.add(decision.account)
         self.totals.decisions += 1
         self.totals.explorations += is_exploration
         if entry is not None:
@@ -307,6 +312,7 @@ class PartitionState:
         if counted is None:
             counted = self.trades[folded.account] = Window()
         counted.add(folded.trade_id, folded)
+        self._touched_accounts.add(folded.account)
         self._compare(folded)
         while len(counted.by_key) > self.settings.dedupe_window:
             _, oldest = counted.pop_oldest()
@@ -387,7 +393,8 @@ class PartitionState:
     def pending(self) -> int:
         """Entries that a view has to write, about: those of arms, decisions and trades."""
         remembered = self.totals.sequence - self.written
-        return len(self.table.changes.arms) + remembered + len(self._touched_revised)
+        forgotten = self.decisions.forgotten + len(self._touched_revised)
+        return len(self.table.changes.arms) + remembered + forgotten
 
     @property
     def is_scattered(self) -> bool:
@@ -397,12 +404,14 @@ class PartitionState:
     def take_changes(self) -> Changes:
         """Give what was touched since the last call, and start anew."""
         since, self.written = self.written, self.totals.sequence
+        accounts, self._touched_accounts = self._touched_accounts, set()
         revised, self._touched_revised = self._touched_revised, set()
         markets, self._touched_markets = self._touched_markets, set()
         following = self.following
         return Changes(
             since=since,
             table=self.table.take_changes(),
+            accounts=accounts,
             open=self.decisions.take_changes(),
             revised=revised,
             markets=markets,
@@ -414,6 +423,7 @@ class PartitionState:
         self.table.touch_all()
         self.decisions.touch_all()
         self.written = 0
+        self._touched_accounts = {*self.decisions.ids, *self.trades}
         self._touched_revised = {
             (trade.account, trade.trade_id) for trade in self._all_trades if trade.revision
         }

@@ -33,6 +33,8 @@ class Remembered:
         """Oldest first; kept from the first trade on that names no decision: most name theirs."""
         self.changes: set[str] = set()
         """Ids of decisions that were opened, closed or forgotten open since they were last taken."""
+        self.forgotten = 0
+        """How many of them were forgotten open."""
         self.is_scattered = False
         """Whether a closed decision left before older ones did, since the changes were last taken."""
 
@@ -122,6 +124,7 @@ class Remembered:
         if self.open.pop(decision.decision_id, None) is not None:
             self._unlist(decision)
             self.changes.add(decision.decision_id)
+            self.forgotten += 1
         else:
             self.is_scattered = self.is_scattered or self.closed.oldest is not decision
             self.closed.remove(decision.decision_id)
@@ -154,6 +157,7 @@ class Remembered:
     def take_changes(self) -> set[str]:
         """Give what was touched since the last call, and start anew."""
         taken, self.changes = self.changes, set()
+        self.forgotten = 0
         self.is_scattered = False
         return taken
 

@@ -34,6 +34,15 @@ class Window(Generic[V]):
         """
         return self.by_key[self._order[0]]
 
+    @property
+    def newest(self) -> V:
+        """The last of them.
+
+        Raises:
+            IndexError: There is none.
+        """
+        return self.by_key[self._order[-1]]
+
     def remove(self, key: str) -> V:
         """Take one out, the sooner the older it is.
 

@@ -1,6 +1,5 @@
-"""What is remembered oldest first, in blocks: a field of a hash holds the entries of one write, up to some hundreds."""
+"""What is remembered oldest first, in blocks: a field of a hash holds the entries of one write or some, up to hundreds."""
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Final, Literal
 
@@ -14,6 +13,11 @@ BLOCK_HASHES: Final[tuple[BlockHash, ...]] = ("decisions-closed", "decision-ids"
 BLOCK_SIZE: Final = 500
 """Entries of a block at most: what is written together is read, and forgotten, together."""
 
+SMALL_BLOCK: Final = BLOCK_SIZE // 4
+"""Entries below which a block is small: it is written anew, once, together with others like it."""
+
+_FEW: Final = 8
+"""Small blocks that may stand beside each other: fewer cost writing, more cost reading."""
 _COUNTS: Final = 1_000
 """Above all counts."""
 
@@ -26,7 +30,7 @@ class BlockNames:
     """
 
     def __init__(self) -> None:
-        self._blocks: dict[tuple[BlockHash, str], deque[int]] = {}
+        self._blocks: dict[tuple[BlockHash, str], list[int]] = {}
         """By hash and account, oldest first: number of the last entry and count, as one small object."""
 
     def read(self, name: BlockHash, fields: Iterable[str]) -> None:
@@ -36,7 +40,7 @@ class BlockNames:
             account, last, count = codec.block_of(field)
             found.setdefault(account, []).append(last * _COUNTS + count)
         for account, blocks in found.items():
-            self._blocks[name, account] = deque(sorted(blocks))
+            self._blocks[name, account] = sorted(blocks)
 
     def add(self, name: BlockHash, account: str, last: int, count: int) -> str:
         """Take note of a new block; give its field."""
@@ -46,14 +50,48 @@ class BlockNames:
     def take_older(self, name: BlockHash, account: str, oldest: int) -> list[str]:
         """Give the fields of those blocks whose entries are all older than a number; they count as deleted."""
         blocks = self._of(name, account)
-        gone: list[str] = []
-        while blocks and blocks[0] < oldest * _COUNTS:
-            last, count = divmod(blocks.popleft(), _COUNTS)
-            gone.append(codec.block_name(account, last, count))
+        end = 0
+        while end < len(blocks) and blocks[end] < oldest * _COUNTS:
+            end += 1
+        gone = _fields(account, blocks[:end])
+        del blocks[:end]
         return gone
 
-    def _of(self, name: BlockHash, account: str) -> deque[int]:
+    def take_small(self, name: BlockHash, account: str, since: int) -> tuple[int, list[str]]:
+        """Give the newest blocks where they are small and not few: they are to be written anew as one.
+
+        What is older stays: its last block is not small, so it holds whatever an entry of a small one has in
+        common with it, whoever wrote them.
+
+        Args:
+            name: The hash.
+            account: Whose blocks.
+            since: Number after which entries are new.
+
+        Returns:
+            The number after which entries are to be written, `since` where nothing is to be written anew; and
+            the fields of those blocks, which count as deleted.
+        """
+        blocks = self._of(name, account)
+        start = len(blocks)
+        while start and blocks[start - 1] % _COUNTS < SMALL_BLOCK:
+            start -= 1
+        if len(blocks) - start < _FEW:
+            return since, []
+        gone = _fields(account, blocks[start:])
+        del blocks[start:]
+        return (blocks[-1] // _COUNTS if blocks else 0), gone
+
+    def _of(self, name: BlockHash, account: str) -> list[int]:
         blocks = self._blocks.get((name, account))
         if blocks is None:
-            blocks = self._blocks[name, account] = deque()
+            blocks = self._blocks[name, account] = []
         return blocks
+
+
+def _fields(account: str, blocks: list[int]) -> list[str]:
+    found: list[str] = []
+    for block in blocks:
+        last, count = divmod(block, _COUNTS)
+        found.append(codec.block_name(account, last, count))
+    return found

@@ -24,7 +24,7 @@ BULK_TIMEOUT_S = 15.0
 REDIS_ERRORS = (RedisError, RedisClusterException)
 """What the clients raise: what a cluster's client says when no node answers is no RedisError."""
 _OF_CLOSED = (AttributeError, TypeError, RuntimeError)
-_CONNECTION = "redis.asyncio.connection"
+_INSIDES = ("redis.asyncio.connection", "redis.asyncio.cluster")
 
 
 def connect(url: str, *, cluster: bool, timeout_s: float = ANSWER_TIMEOUT_S) -> RedisClient:
@@ -58,11 +58,14 @@ def asking() -> Iterator[None]:
     except _OF_CLOSED as error:
         # a server that goes, or the cluster's client that looks for another one, closes the connection
         # that this task is about to write to: the client touches what is no longer there, and what
-        # comes of it depends on loop and Python (redis-py issue 4287, not mended in 8.1.0)
+        # comes of it depends on loop and Python (redis-py issue 4287, not mended in 8.1.0); so it is
+        # where a cluster moves a slot to a node that the client has not heard of yet
         frames = (frame for frame, _ in walk_tb(error.__traceback__))
-        if not any(frame.f_globals.get("__name__") == _CONNECTION for frame in frames):
+        if not any(frame.f_globals.get("__name__") in _INSIDES for frame in frames):
             raise
-        raise TransientError(f"Redis does not answer: connection closed ({error})") from error
+        raise TransientError(
+            f"Redis does not answer: connection closed, or node not known ({error})"
+        ) from error
 
 
 @contextmanager

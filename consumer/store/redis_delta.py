@@ -10,8 +10,9 @@ from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.stored import Position
+from consumer.domain.window import Window
 from consumer.store import codec
-from consumer.store.blocks import BLOCK_SIZE, BlockNames
+from consumer.store.blocks import BLOCK_HASHES, BLOCK_SIZE, SMALL_BLOCK, BlockHash, BlockNames
 from consumer.store.keys import HASHES, HashName, PartitionKeys, context_name
 
 _WRITTEN: Final = HASHES[2:]
@@ -20,6 +21,10 @@ _ROW_FIELDS: Final = 60
 """Of a row's hash, about."""
 _TEXT_PARTS: Final = 2_000
 """Fields and values of one JSON text, about: what becomes of it stays in the server's caches."""
+_MERGED: Final = 5_000
+"""Entries of blocks in one write from which no small blocks are written anew."""
+_INDEX: Final = {name: number for number, name in enumerate(HASHES, 1)}
+"""By hash: which of the script's keys it is."""
 
 T = TypeVar("T")
 
@@ -70,20 +75,33 @@ class RedisDelta:
         self.hashes: dict[HashName, HashDelta] = {name: HashDelta([]) for name in _WRITTEN}
         self.rows: dict[str, list[str]] = {}
         """What to set in the hashes of contexts, by key."""
-        self.blocks: list[tuple[HashName, str, bytes]] = []
-        """Hash, field and value."""
+        self.blocks: list[tuple[BlockHash, str, bytes, int]] = []
+        """Hash, field, value, and how many entries it has."""
+        self.entries = 0
+        """Of all blocks."""
+
+    def put_block(self, name: BlockHash, field: str, text: bytes, count: int) -> None:
+        """Set a block of so many entries."""
+        self.blocks.append((name, field, text, count))
+        self.entries += count
+
+    @property
+    def all_keys(self) -> list[str]:
+        """Give all keys that the script touches, in its order: a cluster has to know them while it moves them."""
+        return [*self.keys.fixed, *self.rows]
 
     @property
     def block_arguments(self) -> list[str | bytes]:
-        """Give key, field and value of each block."""
+        """Give each large block: number of its key, field and value."""
         found: list[str | bytes] = []
-        for name, field, text in self.blocks:
-            found += (self.keys.key(name), field, text)
+        for name, field, text, count in self.blocks:
+            if count >= SMALL_BLOCK:
+                found += (str(_INDEX[name]), field, text)
         return found
 
     @property
     def texts(self) -> list[bytes]:
-        """Give what else is written as JSON texts: key, command, its arguments, ..."""
+        """Give what else is written as JSON texts: number of a key, command, its arguments, ..."""
         found: list[bytes] = []
         held: list[Any] = []
         size = 0
@@ -97,14 +115,20 @@ class RedisDelta:
             found.append(orjson.dumps(held))
         return found
 
-    def _commands(self) -> Iterator[tuple[str, str, list[str]]]:
+    def _commands(self) -> Iterator[tuple[int, str, list[str]]]:
+        small: dict[BlockHash, list[str]] = {name: [] for name in BLOCK_HASHES}
+        for block, field, text, count in self.blocks:
+            if count < SMALL_BLOCK:  # with many accounts they are many
+                small[block] += (field, text.decode())
+        for block, fields in small.items():
+            for start in range(0, len(fields), _TEXT_PARTS):
+                yield _INDEX[block], "HSET", fields[start : start + _TEXT_PARTS]
         for name, one in self.hashes.items():
-            key = self.keys.key(name)
             for command, arguments in (("HSET", one.sets), ("HDEL", one.deletes)):
                 for start in range(0, len(arguments), _TEXT_PARTS):
-                    yield key, command, arguments[start : start + _TEXT_PARTS]
-        for key, row in self.rows.items():
-            yield key, "HSET", row
+                    yield _INDEX[name], command, arguments[start : start + _TEXT_PARTS]
+        for number, row in enumerate(self.rows.values(), len(HASHES) + 1):
+            yield number, "HSET", row
 
     def empty(self) -> "RedisDelta":
         """Give one of the same positions that writes nothing."""
@@ -119,10 +143,13 @@ class RedisDelta:
                 part = self.empty()
                 part.hashes[name] = piece
                 yield part
-        step = max(1, size // BLOCK_SIZE)
-        for start in range(0, len(self.blocks), step):
-            part = self.empty()
-            part.blocks = self.blocks[start : start + step]
+        part = self.empty()
+        for block in self.blocks:
+            if part.entries and part.entries + block[3] > size:
+                yield part
+                part = self.empty()
+            part.put_block(*block)
+        if part.blocks:
             yield part
         rows = list(self.rows.items())
         step = max(1, size // _ROW_FIELDS)
@@ -174,8 +201,11 @@ def prepared(
         text = None if decision is None else codec.encode_decision(decision)
         decisions.put(decision_id, text)
     _put_closed(delta, state, changes.since, blocks)
-    _put_ids(delta, state, changes.since, blocks)
-    _put_trades(delta, state, changes.since, blocks)
+    for account in sorted(changes.accounts):
+        if (ids := state.decisions.ids.get(account)) is not None:
+            _put_ids(delta, account, ids, changes.since, blocks)
+        if (counted := state.trades.get(account)) is not None:
+            _put_trades(delta, account, counted, changes.since, blocks)
     revised = hashes["trades-revised"]
     for account, trade_id in changes.revised:
         trade = state.trades[account].by_key.get(trade_id)
@@ -192,6 +222,15 @@ def prepared(
 # Each window knows its newest entries: those that came since are at its end
 
 
+def _start(delta: RedisDelta, blocks: BlockNames, name: BlockHash, account: str, since: int) -> int:
+    """Give the number after which a window that has new entries is written."""
+    if delta.entries >= _MERGED:
+        return since
+    start, gone = blocks.take_small(name, account, since)
+    delta.hashes[name].deletes += gone
+    return start
+
+
 def _in_blocks(newest_first: list[T]) -> list[list[T]]:
     newest_first.reverse()
     return [
@@ -201,14 +240,17 @@ def _in_blocks(newest_first: list[T]) -> list[list[T]]:
 
 
 def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
+    closed = state.decisions.closed
+    if closed.by_key and closed.newest.closed_number > since:
+        since = _start(delta, blocks, "decisions-closed", "", since)
     new: list[OpenDecision] = []
-    for decision in reversed(state.decisions.closed.by_key.values()):
+    for decision in reversed(closed.by_key.values()):
         if decision.closed_number <= since:
             break
         new.append(decision)
     for part in _in_blocks(new):
         field = blocks.add("decisions-closed", "", part[-1].closed_number, len(part))
-        delta.blocks.append(("decisions-closed", field, codec.encode_decisions(part)))
+        delta.put_block("decisions-closed", field, codec.encode_decisions(part), len(part))
     gone = blocks.take_older("decisions-closed", "", oldest_closed(state))
     delta.hashes["decisions-closed"].deletes += gone
 
@@ -219,32 +261,38 @@ def oldest_closed(state: PartitionState) -> int:
     return closed.oldest.closed_number if closed.by_key else state.totals.sequence + 1
 
 
-def _put_ids(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
-    for account, ids in state.decisions.ids.items():
-        new: list[tuple[str, int]] = []
-        for decision_id, number in reversed(ids.by_key.items()):
-            if number <= since:
-                break
-            new.append((decision_id, number))
-        for part in _in_blocks(new):
-            field = blocks.add("decision-ids", account, part[-1][1], len(part))
-            delta.blocks.append(("decision-ids", field, codec.encode_ids(part)))
-        gone = blocks.take_older("decision-ids", account, ids.oldest)
-        delta.hashes["decision-ids"].deletes += gone
+def _put_ids(
+    delta: RedisDelta, account: str, ids: Window[int], since: int, blocks: BlockNames
+) -> None:
+    if ids.newest > since:
+        since = _start(delta, blocks, "decision-ids", account, since)
+    new: list[tuple[str, int]] = []
+    for decision_id, number in reversed(ids.by_key.items()):
+        if number <= since:
+            break
+        new.append((decision_id, number))
+    for part in _in_blocks(new):
+        field = blocks.add("decision-ids", account, part[-1][1], len(part))
+        delta.put_block("decision-ids", field, codec.encode_ids(part), len(part))
+    gone = blocks.take_older("decision-ids", account, ids.oldest)
+    delta.hashes["decision-ids"].deletes += gone
 
 
-def _put_trades(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
-    for account, counted in state.trades.items():
-        new: list[FoldedTrade] = []
-        for trade in reversed(counted.by_key.values()):
-            if trade.sequence <= since:
-                break
-            new.append(trade)
-        for part in _in_blocks(new):
-            field = blocks.add("trades", account, part[-1].sequence, len(part))
-            delta.blocks.append(("trades", field, codec.encode_trades(part)))
-        gone = blocks.take_older("trades", account, counted.oldest.sequence)
-        delta.hashes["trades"].deletes += gone
+def _put_trades(
+    delta: RedisDelta, account: str, counted: Window[FoldedTrade], since: int, blocks: BlockNames
+) -> None:
+    if counted.newest.sequence > since:
+        since = _start(delta, blocks, "trades", account, since)
+    new: list[FoldedTrade] = []
+    for trade in reversed(counted.by_key.values()):
+        if trade.sequence <= since:
+            break
+        new.append(trade)
+    for part in _in_blocks(new):
+        field = blocks.add("trades", account, part[-1].sequence, len(part))
+        delta.put_block("trades", field, codec.encode_trades(part), len(part))
+    gone = blocks.take_older("trades", account, counted.oldest.sequence)
+    delta.hashes["trades"].deletes += gone
 
 
 def _totals_fields(state: PartitionState) -> list[str]:

@@ -154,6 +154,10 @@ class RedisView:
             blocks = self._blocks[partition] = BlockNames()
         return prepared(self.keys(partition), partition, state, since, blocks)
 
+    def forget(self, partition: int) -> None:
+        """Let go of what is known of a partition: nothing is written of it before it is loaded again."""
+        self._blocks.pop(partition, None)
+
     async def write(self, delta: RedisDelta) -> WriteAnswer:
         """Apply a write if the view stands within its positions."""
         return await self._write(self._client, delta, token="", last=True)
@@ -161,6 +165,7 @@ class RedisView:
     async def _write(
         self, client: RedisClient, delta: RedisDelta, *, token: str, last: bool
     ) -> WriteAnswer:
+        blocks = delta.block_arguments
         arguments = [
             self._fingerprint,
             token,
@@ -168,11 +173,11 @@ class RedisView:
             *map(str, delta.since),
             *map(str, delta.position),
             # few arguments: the client takes a microsecond and more for each
-            str(len(delta.blocks)),
-            *delta.block_arguments,
+            str(len(blocks) // 3),
+            *blocks,
             *delta.texts,
         ]
-        return WriteAnswer(await self._run(client, _WRITE, delta.keys.fixed[:2], arguments))
+        return WriteAnswer(await self._run(client, _WRITE, delta.all_keys, arguments))
 
     async def rewrite(self, delta: RedisDelta) -> WriteAnswer:
         """Replace all that is there by a write that holds everything; not whole until its end."""

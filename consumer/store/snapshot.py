@@ -14,17 +14,24 @@ from consumer.store.files import write_in_one_step
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
 
+_VERSION = 2
+"""Of the file; it grows with what a partition holds."""
 _Number = Annotated[int, Field(ge=0)]
 _WAY_OUT = "do without the file, the logs hold all that it tells"
 
 
-class _File(BaseModel):
+class _Head(BaseModel):
+    """What tells whether the rest can be read."""
+
+    format: Literal["meta-strategy-snapshot"]
+    version: int
+
+
+class _File(_Head):
     """A snapshot file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal["meta-strategy-snapshot"]
-    version: Literal[1]
     partitions: dict[_Number, RawPartition]
 
 
@@ -71,7 +78,7 @@ class Snapshot:
         """
         content = {
             "format": "meta-strategy-snapshot",
-            "version": 1,
+            "version": _VERSION,
             "partitions": {
                 str(number): {one.name: getattr(raw, one.name) for one in fields(raw)}
                 for number, raw in sorted(self.partitions.items())
@@ -92,7 +99,13 @@ def load_snapshot(path: Path, name: str = "") -> Snapshot:
     """
     name = name or str(path)
     try:
-        parsed = _File.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        version = _Head.model_validate_json(content).version
+        if version != _VERSION:
+            raise RefusedError(
+                f"{name}: is of version {version} of the format, this package reads {_VERSION}: {_WAY_OUT}"
+            )
+        parsed = _File.model_validate_json(content)
     except OSError as error:
         raise RefusedError(f"{name}: {error.strerror}") from None
     except ValidationError as error:

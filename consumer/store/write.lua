@@ -1,9 +1,9 @@
 -- Puts the changes of a partition in place and moves its watermark, in one step.
--- KEYS: watermark, meta; all others of the partition carry the same hash tag
+-- KEYS: all of the partition but its rows, the first two watermark and meta; then the rows to write
 -- ARGV: fingerprint of the fold, token, last (1: the write is whole after this part),
 --       since decisions, trades, candles, next decisions, trades, candles,
---       number of blocks, for each its key, field and value,
---       then JSON texts: key, HSET or HDEL, its arguments, ...
+--       number of blocks, for each the number of its key, its field and value,
+--       then JSON texts: number of a key, HSET or HDEL, its arguments, ...
 -- With a token: part of a rewrite, accepted while nobody else began one since.
 -- Answer: code, as consumer/ports.py words it.
 local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'candles', 'rebuild')
@@ -24,12 +24,12 @@ end
 
 local texts = 11 + 3 * tonumber(ARGV[10])
 for at = 11, texts - 1, 3 do
-  redis.call('HSET', ARGV[at], ARGV[at + 1], ARGV[at + 2])
+  redis.call('HSET', KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2])
 end
 for text = texts, #ARGV do
   local changes = cjson.decode(ARGV[text])
   for change = 1, #changes, 3 do
-    local key, command, list = changes[change], changes[change + 1], changes[change + 2]
+    local key, command, list = KEYS[changes[change]], changes[change + 1], changes[change + 2]
     -- unpack is limited by the interpreter's stack: a thousand arguments at a time
     for at = 1, #list, 1000 do
       redis.call(command, key, unpack(list, at, math.min(at + 999, #list)))

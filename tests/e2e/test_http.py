@@ -307,9 +307,20 @@ async def test_the_state_file_fills_an_empty_redis(deploy: Deploy, tmp_path: Pat
     assert all(line["folded_trades"] == 0 for line in opened)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format":"meta-strategy-snapshot","version":9}'])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is no snapshot: "),
+        ("{}", "is no snapshot: "),
+        ('{"format":"meta-strategy-snapshot","version":2}', "is no snapshot: partitions: "),
+        (
+            '{"format":"meta-strategy-snapshot","version":1,"partitions":{"0":{}}}',
+            "is of version 1 of the format, this package reads 2: do without the file",
+        ),
+    ],
+)
 async def test_a_broken_state_file_is_refused_in_one_line(
-    deploy: Deploy, tmp_path: Path, text: str
+    deploy: Deploy, tmp_path: Path, text: str, reason: str
 ) -> None:
     deployment = await deploy(partitions=1)
     state = tmp_path / "state.json"
@@ -319,7 +330,7 @@ async def test_a_broken_state_file_is_refused_in_one_line(
 
     assert done.code == 1
     (line,) = done.own_lines
-    assert line.startswith(f"meta-strategy: META_STRATEGY_STATE_FILE={state}: is no snapshot: ")
+    assert line.startswith(f"meta-strategy: META_STRATEGY_STATE_FILE={state}: {reason}")
 
 
 async def test_what_is_broken_inside_a_state_file_is_not_put_down_to_redis(

@@ -128,6 +128,10 @@ class SimulatedView:
         """See View."""
         return self._store.view.prepare(partition, state, since)
 
+    def forget(self, partition: int) -> None:
+        """See View."""
+        self._store.view.forget(partition)
+
     async def write(self, delta: MemoryDelta) -> WriteAnswer:
         """See View."""
 

@@ -21,12 +21,13 @@ class Hashes:
 
     def apply(self, delta: RedisDelta) -> None:
         """Put a write in place; whether it may be is not looked at."""
-        for name, field, text in delta.blocks:
-            self._hash(KEYS.key(name))[field] = text.decode()
+        keys = delta.all_keys
+        for number, field, text in zip(*[iter(delta.block_arguments)] * 3, strict=True):
+            self._hash(keys[int(number) - 1])[field] = text.decode()
         for text in delta.texts:
             changes = orjson.loads(text)
-            for key, command, arguments in zip(*[iter(changes)] * 3, strict=True):
-                fields = self._hash(key)
+            for number, command, arguments in zip(*[iter(changes)] * 3, strict=True):
+                fields = self._hash(keys[number - 1])
                 if command == "HSET":
                     fields |= dict(zip(arguments[::2], arguments[1::2], strict=True))
                 else:

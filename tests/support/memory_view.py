@@ -33,6 +33,9 @@ class MemoryView:
         state.take_changes()
         return MemoryDelta(partition, since, state.position, state.stored())
 
+    def forget(self, partition: int) -> None:
+        """Let go of what is known of a partition: here nothing."""
+
     async def write(self, delta: MemoryDelta) -> WriteAnswer:
         """Apply a write if the view stands within its positions."""
         found = self.partitions.get(delta.partition)
