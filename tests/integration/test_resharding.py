@@ -121,6 +121,8 @@ async def test_a_write_waits_for_the_end_of_a_move(
 
         with pytest.raises(TransientError):
             await view.write(delta)
+        with pytest.raises(TransientError):  # a part of it would be taken for the whole
+            await view.load(0)
 
         await move.take([key for key in keys if key not in moved])
         await move.end()
