@@ -151,7 +151,11 @@ async def outcome(
         "rewinds": rewinds,
         "fenced": fenced,
         "unasked_exits": dict(exits),
-        "tails": {s.name: "\n".join(s.last_words) for s in scene.fleet.slots if s.exits},
+        "tails": {
+            slot.name: "\n".join(slot.last_words) or slot.tail()
+            for slot, (code, _) in zip(scene.fleet.slots, stops, strict=True)
+            if slot.exits or code
+        },
         "secrets": scene.secrets_found(),
         "resent": scene.traffic.resent,
         "seen_again": scene.traffic.tally.seen_again,

@@ -106,6 +106,10 @@ class RedisView:
     async def read_raw(self, partition: int) -> RawPartition:
         """Read all hashes of a partition as they stand at one moment."""
         with self._round_trip():
+            if isinstance(self._bulk, RedisCluster):
+                # a transaction's commands are told to a cluster's client in threads with loops of their own:
+                # the connections that it made there would be of no use afterwards
+                await self._bulk.initialize()
             # not a script: it would make tables of its own of all fields first
             pipeline = self._bulk.pipeline(transaction=True)
             for key in self.keys(partition).fixed:

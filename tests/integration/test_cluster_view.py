@@ -1,4 +1,4 @@
-"""A slot of a Redis Cluster is moved while a partition is written: nothing is lost, nothing crashes."""
+"""A view in a Redis Cluster: a slot is moved while a partition is written, and nothing is lost, nothing crashes."""
 
 from __future__ import annotations
 
@@ -135,3 +135,20 @@ async def test_a_write_waits_for_the_end_of_a_move(
         assert again.table.rows == state.table.rows
     finally:
         await view.close()
+
+
+async def test_a_view_that_begins_by_reading_is_closed_like_any_other(
+    nodes: list[ChaosRedis],
+) -> None:
+    """What the client makes while it reads for the first time has to be of this loop."""
+    await form_cluster(nodes, holders=2)
+    client, bulk = (connect(nodes[0].url, cluster=True) for _ in range(2))
+    view = RedisView(client, bulk, prefix="ms", meta=Meta(SETTINGS, 1, TOPICS))
+
+    assert await view.load(0) is None
+    state = PartitionState(SETTINGS)
+    pair(state, "n")
+    assert await view.rewrite(view.prepare(0, state, Position())) is WriteAnswer.APPLIED
+    assert await view.load(0) is not None
+
+    await view.close()
