@@ -251,7 +251,7 @@ async def test_what_is_whole_is_the_fold_of_the_logs(stack: Stack, seed: int) ->
     prefix = f"v{uuid.uuid4().hex[:10]}"
 
     def make(observe: Callable[[float], None] = lambda _: None) -> RedisView:
-        clients = [connect(stack.redis_url, cluster=False) for _ in range(2)]
+        clients = [connect(stack.redis_url, cluster=False, timeout_s=15.0) for _ in range(2)]
         return RedisView(*clients, prefix=prefix, meta=Meta(settings, 1, TOPICS), observe=observe)
 
     answers = [Answers(), Answers()]

@@ -103,7 +103,7 @@ async def test_a_write_waits_for_the_end_of_a_move(
     else:  # it has no slots yet, and the client has not heard of it
         await form_cluster(nodes, holders=1)
         source, target = nodes
-    client = connect(source.url, cluster=True)
+    client = connect(source.url, cluster=True, timeout_s=15.0)
     view = RedisView(client, client, prefix="ms", meta=Meta(SETTINGS, 1, TOPICS))
     try:
         state = PartitionState(SETTINGS)
@@ -142,7 +142,7 @@ async def test_a_view_that_begins_by_reading_is_closed_like_any_other(
 ) -> None:
     """What the client makes while it reads for the first time has to be of this loop."""
     await form_cluster(nodes, holders=2)
-    client, bulk = (connect(nodes[0].url, cluster=True) for _ in range(2))
+    client, bulk = (connect(nodes[0].url, cluster=True, timeout_s=15.0) for _ in range(2))
     view = RedisView(client, bulk, prefix="ms", meta=Meta(SETTINGS, 1, TOPICS))
 
     assert await view.load(0) is None
