@@ -151,7 +151,7 @@ def show(result: Mapping[str, Any]) -> None:
     for text in (*faults["failures"], *result["findings"]["examples"]):
         print(f"  ! {text}")
     for name, tail in result["tails"].items():
-        print(f"  ! {name} ended unasked:\n{tail}")
+        print(f"  ! {name} ended unasked, or not cleanly:\n{tail}")
 
 
 def _own(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

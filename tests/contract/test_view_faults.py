@@ -25,6 +25,7 @@ from consumer.store.client import connect
 from consumer.store.meta import Meta
 from consumer.store.redis_view import RedisView
 from schemas import MarketRegime, Side, TradeClosed
+from tests.support.builders import make_trade
 from tests.support.folds import remembered_by
 
 if TYPE_CHECKING:
@@ -71,19 +72,15 @@ def make_log(rng: Random) -> list[Event]:
         else:
             trade_id, of = rng.choice(closed[-6:])
             revision = rng.randrange(1, 4)
-        content: dict[str, Any] = {
-            "schema_version": 1,
-            "trade_id": trade_id,
-            "symbol": "EURUSD",
-            "side": "LONG",
-            "account": of[0],
-            "decision_id": of[1],
-            "closed_at": "2026-01-02T03:04:05Z",
-            "revision": revision,
-            "entry_price": 1.0,
-            "exit_price": 1.0,
-            "realized_r": rng.uniform(-2.0, 2.0),
-        }
+        content = make_trade(
+            trade_id=trade_id,
+            symbol="EURUSD",
+            side="LONG",
+            account=of[0],
+            decision_id=of[1],
+            revision=revision,
+            realized_r=rng.uniform(-2.0, 2.0),
+        )
         log.append((TradeClosed.model_validate(content), ts))
     return log
 

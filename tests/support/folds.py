@@ -5,6 +5,7 @@ from typing import Any
 from consumer.domain.open_decision import OpenDecision
 from consumer.domain.partition_state import PartitionState
 from schemas import MarketRegime, Side, TradeClosed
+from tests.support.builders import make_trade
 
 
 def decide(state: PartitionState, name: str, account: str = "default", ts: int = 0) -> None:
@@ -19,18 +20,14 @@ def decide(state: PartitionState, name: str, account: str = "default", ts: int =
 def pair(state: PartitionState, name: str, account: str = "default") -> None:
     """Fold one decision and its trade."""
     decide(state, name, account)
-    trade: dict[str, Any] = {
-        "schema_version": 1,
-        "trade_id": f"t-{name}",
-        "symbol": "EURUSD",
-        "side": "LONG",
-        "account": account,
-        "decision_id": f"{account}/{name}",
-        "closed_at": "2026-01-02T03:04:05Z",
-        "entry_price": 1.0,
-        "exit_price": 1.0,
-        "realized_r": 0.5,
-    }
+    trade = make_trade(
+        trade_id=f"t-{name}",
+        symbol="EURUSD",
+        side="LONG",
+        account=account,
+        decision_id=f"{account}/{name}",
+        realized_r=0.5,
+    )
     state.fold_trade(TradeClosed.model_validate(trade), 0)
     state.position = state.position._replace(trades=state.position.trades + 1)
 
