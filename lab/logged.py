@@ -238,7 +238,7 @@ class Folder:
             case "decision":
                 return trade.decision_id or ""
             case "symbol":  # it has closed the symbol's newest open one
-                return next(reversed(self._state.decisions.closed.by_key))
+                return self._state.decisions.closed.newest.decision_id
             case "echo":  # it may name a decision all the same, of another symbol, or one too old
                 return ""
             case _:

@@ -1,7 +1,8 @@
 """What a reward must know of the decision it belongs to."""
 
 from dataclasses import dataclass
-from typing import Final
+from sys import intern
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -10,7 +11,11 @@ from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.quick import quick
 from schemas import MarketRegime, Side
 
-# No tuples: of these two hundreds of thousands are kept, most of whose fields are numbers. Compiled, a number
+_REGIMES: Final = {str(regime): regime for regime in MarketRegime}
+_SIDES: Final = {str(side): side for side in Side}
+"""Found four times as quickly as by calling the class."""
+
+# No tuples: of these two tens of thousands are kept, most of whose fields are numbers. Compiled, a number
 # stands in the object itself, and the collector, which never finds a circle there, passes them over.
 
 
@@ -99,6 +104,43 @@ class OpenDecision:
         """The row of the Q-table its rewards belong to."""
         return quick(ContextKey, (self.account, self.symbol, self.regime, self.variant))
 
+    def row(self) -> tuple[Any, ...]:
+        """Give its fields as plain texts and numbers, none of a kind of them, the id first: what a window packs."""
+        return (
+            self.decision_id,
+            self.account,
+            self.symbol,
+            str(self.side),
+            str(self.regime),
+            self.variant,
+            str(self.strategy),
+            float(self.atr),
+            float(self.atr_mult_sl),
+            self.timestamp_ms,
+            tuple(map(float, self.features)),
+            self.number,
+            self.closed_number,
+        )
+
+
+def decision_of(row: tuple[Any, ...]) -> OpenDecision:
+    """Give the decision of a row."""
+    return OpenDecision(
+        row[0],
+        intern(row[1]),
+        intern(row[2]),
+        _SIDES[row[3]],
+        _REGIMES[row[4]],
+        row[5],
+        intern(row[6]),
+        row[7],
+        row[8],
+        row[9],
+        row[10],
+        row[11],
+        row[12],
+    )
+
 
 @mypyc_attr(acyclic=True)
 @dataclass(init=False, slots=True)
@@ -176,3 +218,46 @@ class FoldedTrade:
     def context(self) -> ContextKey:
         """The row of the Q-table its reward belongs to."""
         return ContextKey(self.account, self.symbol, self.regime, self.variant)
+
+    def row(self) -> tuple[Any, ...]:
+        """Give its fields as plain texts and numbers, none of a kind of them, the id first: what a window packs."""
+        return (
+            self.trade_id,
+            self.account,
+            self.symbol,
+            str(self.regime),
+            self.variant,
+            str(self.strategy),
+            float(self.reward),
+            self.ordinal,
+            self.revision,
+            None if self.atr is None else float(self.atr),
+            float(self.atr_mult_sl),
+            self.sequence,
+            self.ordinal_of_all,
+            self.ordinal_of_regime,
+            None if self.paper is None else float(self.paper),
+            tuple(map(float, self.features)),
+        )
+
+
+def trade_of(row: tuple[Any, ...]) -> FoldedTrade:
+    """Give the trade of a row."""
+    return FoldedTrade(
+        intern(row[1]),
+        row[0],
+        intern(row[2]),
+        _REGIMES[row[3]],
+        row[4],
+        intern(row[5]),
+        row[6],
+        row[7],
+        row[8],
+        row[9],
+        row[10],
+        row[11],
+        row[12],
+        row[13],
+        row[14],
+        row[15],
+    )

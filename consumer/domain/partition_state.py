@@ -16,7 +16,7 @@ from consumer.domain.following import (
     Following,
     FollowingChanges,
 )
-from consumer.domain.open_decision import FoldedTrade, OpenDecision
+from consumer.domain.open_decision import FoldedTrade, OpenDecision, trade_of
 from consumer.domain.paper import TRUSTED, Calibration, paper_rewards
 from consumer.domain.pooled import NOWHERE, Elsewhere
 from consumer.domain.qtable import NO_REWARDS, ArmStats
@@ -25,7 +25,7 @@ from consumer.domain.regime import Held, noted
 from consumer.domain.remembered import Remembered
 from consumer.domain.reward import in_unit, realized_r
 from consumer.domain.stored import MarketKey, Position, StoredPartition, Totals
-from consumer.domain.window import Window
+from consumer.domain.window import Row, Window
 from consumer.errors import BadMessageError
 from schemas import Candle, CloseReason, DeadLetterCode, MarketRegime, TradeClosed
 
@@ -50,8 +50,8 @@ class Changes:
     table: ArmChanges
     accounts: set[str]
     """Accounts of new decisions and counted trades."""
-    open: set[str]
-    """Ids of decisions that were opened, closed or forgotten open."""
+    open: Mapping[str, None]
+    """Ids of decisions that were opened, closed or forgotten open; where all are, oldest first: they lie packed."""
     revised: set[tuple[str, str]]
     """Account and id of trades that were revised, or forgotten after it."""
     markets: set[MarketKey]
@@ -87,6 +87,10 @@ class _Arm(NamedTuple):
     def features(self) -> Features:
         """Of its signal."""
         return NO_FEATURES if self.decision is None else self.decision.features
+
+
+def _trade_row(_: str, trade: FoldedTrade) -> Row:
+    return trade.row()
 
 
 class PartitionState:
@@ -128,6 +132,8 @@ class PartitionState:
         self.written = 0
         """Newest number when the changes were last taken; 0: all is to be written."""
         self._touched_accounts: set[str] = set()
+        self._written_accounts: set[str] = set()
+        """Touched, and not packed since."""
         self._touched_revised: set[tuple[str, str]] = set()
         self._touched_markets: set[MarketKey] = set()
 
@@ -140,6 +146,7 @@ class PartitionState:
             kept.clear()
         self.written = self.totals.sequence
         self._touched_accounts.clear()
+        self._written_accounts.clear()
         self._touched_revised.clear()
         self._touched_markets.clear()
         if self.following is not None:
@@ -202,7 +209,7 @@ class PartitionState:
         account = trade.account or DEFAULT_ACCOUNT
         trade_id, revision = trade.trade_id, trade.revision or 0
         counted = self.trades.get(account)
-        known = None if counted is None else counted.by_key.get(trade_id)
+        known = None if counted is None else counted.get(trade_id)
         if known is not None:
             if revision <= known.revision:
                 return FoldResult("duplicate")
@@ -308,17 +315,21 @@ class PartitionState:
         return gap if self.settings.reward_unit == "atr" else gap * folded.atr_mult_sl
 
     def _count_trade(self, folded: FoldedTrade) -> None:
-        counted = self.trades.get(folded.account)
-        if counted is None:
-            counted = self.trades[folded.account] = Window()
+        counted = self._trades_of(folded.account)
         counted.add(folded.trade_id, folded)
         self._touched_accounts.add(folded.account)
         self._compare(folded)
-        while len(counted.by_key) > self.settings.dedupe_window:
+        while len(counted) > self.settings.dedupe_window:
             _, oldest = counted.pop_oldest()
             self.calibration(folded.account).drop(oldest.sequence)
             if oldest.revision:
                 self._touched_revised.add((oldest.account, oldest.trade_id))
+
+    def _trades_of(self, account: str) -> Window[FoldedTrade]:
+        counted = self.trades.get(account)
+        if counted is None:
+            counted = self.trades[account] = Window(_trade_row, trade_of)
+        return counted
 
     def _compare(self, folded: FoldedTrade) -> None:
         if folded.paper is not None:
@@ -333,7 +344,7 @@ class PartitionState:
         else:
             stats, _, _ = self.table.revise(known, reward)
         corrected = replace(known, reward=reward, revision=revision)
-        self.trades[known.account].by_key[known.trade_id] = corrected
+        self.trades[known.account].replace(known.trade_id, corrected)
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
         self._touched_revised.add((known.account, known.trade_id))
@@ -405,6 +416,7 @@ class PartitionState:
         """Give what was touched since the last call, and start anew."""
         since, self.written = self.written, self.totals.sequence
         accounts, self._touched_accounts = self._touched_accounts, set()
+        self._written_accounts |= accounts
         revised, self._touched_revised = self._touched_revised, set()
         markets, self._touched_markets = self._touched_markets, set()
         following = self.following
@@ -417,6 +429,17 @@ class PartitionState:
             markets=markets,
             following=FollowingChanges() if following is None else following.take_changes(),
         )
+
+    def pack(self) -> None:
+        """Pack what is remembered, once its changes are taken and looked up: it is hardly ever looked up again."""
+        self.decisions.open.pack()
+        self.decisions.closed.pack()
+        for account in self._written_accounts:
+            if (ids := self.decisions.ids.get(account)) is not None:
+                ids.pack()
+            if (counted := self.trades.get(account)) is not None:
+                counted.pack()
+        self._written_accounts.clear()
 
     def touch_all(self) -> None:
         """Count everything as changed: the view is to be written from the beginning."""
@@ -433,7 +456,7 @@ class PartitionState:
 
     @property
     def _all_trades(self) -> list[FoldedTrade]:
-        return [trade for counted in self.trades.values() for trade in counted.by_key.values()]
+        return [trade for counted in self.trades.values() for trade in counted.values()]
 
     def stored(self) -> StoredPartition:
         """Give all there is, to keep or to compare."""
@@ -441,8 +464,8 @@ class PartitionState:
             position=self.position,
             totals=replace(self.totals),
             rows={context: dict(row) for context, row in self.table.rows.items()},
-            open=list(self.decisions.open.values()),
-            closed=list(self.decisions.closed.by_key.values()),
+            open=self.decisions.open.values(),
+            closed=self.decisions.closed.values(),
             decision_ids=self.decisions.all_ids,
             trades=self._all_trades,
             parents={parent: dict(row) for parent, row in self.table.parents.items()},
@@ -459,10 +482,9 @@ class PartitionState:
         self.decisions.restore(stored.open, stored.closed, stored.decision_ids)
         self.markets = dict(stored.markets)
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
-            counted = self.trades.get(trade.account)
-            if counted is None:
-                counted = self.trades[trade.account] = Window()
-            counted.add(trade.trade_id, trade)
+            self._trades_of(trade.account).add(trade.trade_id, trade)
             self._compare(trade)
         if self.following is not None:
             self.following.restore(stored.followed, stored.series)
+        self._written_accounts = {*self.decisions.ids, *self.trades}
+        self.pack()

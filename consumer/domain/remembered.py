@@ -1,14 +1,26 @@
 """Which decisions are remembered: for their trades, and for repeats of their signals."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from operator import attrgetter, itemgetter
 
 from consumer.domain.fold_settings import FoldSettings
-from consumer.domain.open_decision import OpenDecision
-from consumer.domain.window import Window
+from consumer.domain.open_decision import OpenDecision, decision_of
+from consumer.domain.window import Row, Window
 from consumer.errors import BadMessageError
 from schemas import DeadLetterCode, Side, TradeClosed
+
+
+def _decision_row(_: str, decision: OpenDecision) -> Row:
+    return decision.row()
+
+
+def _id_row(decision_id: str, number: int) -> Row:
+    return decision_id, number
+
+
+def _number_of(row: Row) -> int:
+    number: int = row[1]
+    return number
 
 
 class Remembered:
@@ -25,13 +37,13 @@ class Remembered:
         self._settings = settings
         # the order of these is part of the state: oldest first, and what leaves first. Open ones leave from
         # anywhere, when they are closed
-        self.open: OrderedDict[str, OpenDecision] = OrderedDict()
-        self.closed: Window[OpenDecision] = Window()
+        self.open: Window[OpenDecision] = Window(_decision_row, decision_of)
+        self.closed: Window[OpenDecision] = Window(_decision_row, decision_of)
         self.ids: dict[str, Window[int]] = {}
         """By account: id and number of each decision that makes a signal a repeat."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] | None = None
         """Oldest first; kept from the first trade on that names no decision: most name theirs."""
-        self.changes: set[str] = set()
+        self.changes: dict[str, None] = {}
         """Ids of decisions that were opened, closed or forgotten open since they were last taken."""
         self.forgotten = 0
         """How many of them were forgotten open."""
@@ -41,11 +53,11 @@ class Remembered:
     def knows(self, account: str, decision_id: str) -> bool:
         """Tell whether this id is among the last decisions of the account: its signal a repeat."""
         ids = self.ids.get(account)
-        return ids is not None and decision_id in ids.by_key
+        return ids is not None and decision_id in ids
 
     def find(self, decision_id: str) -> OpenDecision | None:
         """Give a decision that is remembered, open or closed."""
-        return self.open.get(decision_id) or self.closed.by_key.get(decision_id)
+        return self.open.get(decision_id) or self.closed.get(decision_id)
 
     def admit(self, decision: OpenDecision) -> bool:
         """Remember a decision, with its number, whose id is not known.
@@ -54,11 +66,9 @@ class Remembered:
             Whether it is; not where an earlier record of the same id is remembered still: that one stays.
         """
         oldest_ms = decision.timestamp_ms - self._settings.decision_ttl_ms
-        ids = self.ids.get(decision.account)
-        if ids is None:
-            ids = self.ids[decision.account] = Window()
+        ids = self._ids_of(decision.account)
         ids.add(decision.decision_id, decision.number)
-        while len(ids.by_key) > self._settings.dedupe_window:
+        while len(ids) > self._settings.dedupe_window:
             ids.pop_oldest()
         known = self.find(decision.decision_id)
         if known is not None:  # out of the dedupe window, still remembered
@@ -67,20 +77,20 @@ class Remembered:
             self._forget(known)
         self._open(decision)
         while len(self.open) > self._settings.open_decisions_max:
-            self._forget(next(iter(self.open.values())))
-        while self.open and (first := next(iter(self.open.values()))).timestamp_ms < oldest_ms:
+            self._forget(self.open.oldest)
+        while self.open and (first := self.open.oldest).timestamp_ms < oldest_ms:
             self._forget(first)
-        while self.closed.by_key and (first := self.closed.oldest).timestamp_ms < oldest_ms:
+        while self.closed and (first := self.closed.oldest).timestamp_ms < oldest_ms:
             self._forget(first)
         return True
 
     def close(self, decision: OpenDecision, number: int) -> None:
         """Take note of the first trade of an open decision, and of its number."""
-        del self.open[decision.decision_id]
+        self.open.remove(decision.decision_id)
         self._unlist(decision)
         self.closed.add(decision.decision_id, decision.closed(number))
-        self.changes.add(decision.decision_id)
-        while len(self.closed.by_key) > self._settings.open_decisions_max:
+        self.changes[decision.decision_id] = None
+        while len(self.closed) > self._settings.open_decisions_max:
             self._forget(self.closed.oldest)
 
     def decision_of(
@@ -113,21 +123,29 @@ class Remembered:
             for decision in self.open.values():
                 self._list(decision)
         newest = next(reversed(self._open_by_symbol.get((account, symbol, side), {})), None)
-        return None if newest is None else self.open[newest]
+        return None if newest is None else self.open.get(newest)
 
     def _open(self, decision: OpenDecision) -> None:
-        self.open[decision.decision_id] = decision
+        self.open.add(decision.decision_id, decision)
         self._list(decision)
-        self.changes.add(decision.decision_id)
+        self.changes[decision.decision_id] = None
 
     def _forget(self, decision: OpenDecision) -> None:
-        if self.open.pop(decision.decision_id, None) is not None:
+        if decision.decision_id in self.open:
+            self.open.remove(decision.decision_id)
             self._unlist(decision)
-            self.changes.add(decision.decision_id)
+            self.changes[decision.decision_id] = None
             self.forgotten += 1
         else:
-            self.is_scattered = self.is_scattered or self.closed.oldest is not decision
-            self.closed.remove(decision.decision_id)
+            name = decision.decision_id
+            self.is_scattered = self.is_scattered or self.closed.oldest.decision_id != name
+            self.closed.remove(name)
+
+    def _ids_of(self, account: str) -> Window[int]:
+        ids = self.ids.get(account)
+        if ids is None:
+            ids = self.ids[account] = Window(_id_row, _number_of)
+        return ids
 
     def _list(self, decision: OpenDecision) -> None:
         if self._open_by_symbol is not None:
@@ -151,19 +169,19 @@ class Remembered:
         return [
             (account, key, number)
             for account, ids in self.ids.items()
-            for key, number in ids.by_key.items()
+            for key, number in ids.items()
         ]
 
-    def take_changes(self) -> set[str]:
+    def take_changes(self) -> dict[str, None]:
         """Give what was touched since the last call, and start anew."""
-        taken, self.changes = self.changes, set()
+        taken, self.changes = self.changes, {}
         self.forgotten = 0
         self.is_scattered = False
         return taken
 
     def touch_all(self) -> None:
         """Count everything as changed."""
-        self.changes = set(self.open)
+        self.changes = {key: None for key, _ in self.open.items()}
 
     def restore(
         self,
@@ -177,10 +195,7 @@ class Remembered:
         for decision in sorted(closed, key=attrgetter("closed_number")):
             self.closed.add(decision.decision_id, decision)
         for account, key, number in sorted(ids, key=itemgetter(2)):
-            known = self.ids.get(account)
-            if known is None:
-                known = self.ids[account] = Window()
-            known.add(key, number)
+            self._ids_of(account).add(key, number)
         self.take_changes()
 
     def clear(self) -> None:

@@ -208,7 +208,7 @@ def prepared(
             _put_trades(delta, account, counted, changes.since, blocks)
     revised = hashes["trades-revised"]
     for account, trade_id in changes.revised:
-        trade = state.trades[account].by_key.get(trade_id)
+        trade = state.trades[account].get(trade_id)
         text = None if trade is None or not trade.revision else codec.encode_trade(trade)
         revised.put(codec.trade_field(account, trade_id), text)
     markets = hashes["markets"]
@@ -241,10 +241,10 @@ def _in_blocks(newest_first: list[T]) -> list[list[T]]:
 
 def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
     closed = state.decisions.closed
-    if closed.by_key and closed.newest.closed_number > since:
+    if closed and closed.newest.closed_number > since:
         since = _start(delta, blocks, "decisions-closed", "", since)
     new: list[OpenDecision] = []
-    for decision in reversed(closed.by_key.values()):
+    for _, decision in closed.newest_first():
         if decision.closed_number <= since:
             break
         new.append(decision)
@@ -258,7 +258,7 @@ def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: Bl
 def oldest_closed(state: PartitionState) -> int:
     """Give the number from which on closed decisions are remembered."""
     closed = state.decisions.closed
-    return closed.oldest.closed_number if closed.by_key else state.totals.sequence + 1
+    return closed.oldest.closed_number if closed else state.totals.sequence + 1
 
 
 def _put_ids(
@@ -267,7 +267,7 @@ def _put_ids(
     if ids.newest > since:
         since = _start(delta, blocks, "decision-ids", account, since)
     new: list[tuple[str, int]] = []
-    for decision_id, number in reversed(ids.by_key.items()):
+    for decision_id, number in ids.newest_first():
         if number <= since:
             break
         new.append((decision_id, number))
@@ -284,7 +284,7 @@ def _put_trades(
     if counted.newest.sequence > since:
         since = _start(delta, blocks, "trades", account, since)
     new: list[FoldedTrade] = []
-    for trade in reversed(counted.by_key.values()):
+    for _, trade in counted.newest_first():
         if trade.sequence <= since:
             break
         new.append(trade)

@@ -146,9 +146,10 @@ class ViewSync(Generic[D]):
             state = self._state
             rewrites = self._is_lost or state.is_scattered or state.pending > REWRITE_FROM
             if rewrites:
-                self._state.touch_all()
-            rest_s = _REST_S if self._state.pending < _SOME else _LONG_REST_S
-            delta = self._view.prepare(self._partition, self._state, self.since)
+                state.touch_all()
+            rest_s = _REST_S if state.pending < _SOME else _LONG_REST_S
+            delta = self._view.prepare(self._partition, state, self.since)
+            state.pack()
             self._look_if_due()
             self._rewrites += rewrites
             self._is_rewriting = rewrites

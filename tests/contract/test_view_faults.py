@@ -27,9 +27,10 @@ from consumer.store.redis_view import RedisView
 from schemas import MarketRegime, Side, TradeClosed
 from tests.support.builders import make_trade
 from tests.support.folds import remembered_by
+from tests.support.windows import small_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from consumer.local.stack import Stack
     from consumer.store.redis_delta import RedisDelta
@@ -158,6 +159,7 @@ class Writer:
         if rewrites:
             state.touch_all()
         delta = self.view.prepare(0, state, self.since)
+        state.pack()
         if not rewrites and rng.random() < 0.3:
             self.in_the_air.append(delta)
         self.answers.left = rng.randrange(12 if rewrites else 1) if loses else None
@@ -206,6 +208,12 @@ class Place:
         """Lose everything."""
         if keys := await self._keys():
             await self._redis.unlink(*keys)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_windows() -> Iterator[None]:
+    with small_windows():
+        yield
 
 
 async def turn(rng: Random, writer: Writer, place: Place) -> None:

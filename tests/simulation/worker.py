@@ -41,6 +41,7 @@ from tests.simulation.loop import Process
 from tests.simulation.producer import FakeProducer
 from tests.simulation.view import SimulatedView, Store
 from tests.support.builders import START_MS
+from tests.support.windows import small_windows
 
 _GROUP = "meta-strategy"
 _REST_S = 2.0
@@ -136,7 +137,7 @@ def simulated_clients() -> Iterator[None]:
         (app, "eviction_problem", _no_eviction_problem),
         (clients, "why_unreachable", _no_reason),
     ]
-    with contextlib.ExitStack() as stack:
+    with small_windows(), contextlib.ExitStack() as stack:
         for module, name, fake in places:
             stack.enter_context(mock.patch.object(module, name, fake))
         # each task enters itself in this set, and nobody looks at it

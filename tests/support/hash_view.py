@@ -78,6 +78,7 @@ class Writer:
         self._hashes.keys.clear()
         self._blocks = BlockNames()
         whole = self.prepared(Position())
+        self._state.pack()
         for part in whole.parts(1):
             self._hashes.apply(part)
         end = whole.empty()
@@ -91,6 +92,7 @@ class Writer:
             self.rewrite()
             return
         delta = self.prepared(self._since)
+        self._state.pack()
         if delta.position.reaches(at) and at != delta.position:
             self._hashes.apply(delta)
 

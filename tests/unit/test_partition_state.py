@@ -1,6 +1,6 @@
 """The state of a partition is a fold of its logs: compared with an oracle that knows no product."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from random import Random
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from tests.support.builders import OMIT, make_trade
 from tests.support.examples import examples
 from tests.support.hash_view import KEYS, Hashes, Writer
 from tests.support.hashes import arms_of
+from tests.support.windows import small_windows
 
 STOPS = {str(name): profile.r_sl for name, profile in STRATEGY_PROFILES.items()}
 ACCOUNTS = ["default", "paper"]
@@ -187,10 +188,18 @@ def opened(event: dict[str, Any]) -> OpenDecision:
     )
 
 
-def feed(state: PartitionState, events: list[dict[str, Any]]) -> list[str]:
+@pytest.fixture(autouse=True, scope="module")
+def _small_windows() -> Iterator[None]:
+    with small_windows():
+        yield
+
+
+def feed(state: PartitionState, events: list[dict[str, Any]], *, packs_every: int = 3) -> list[str]:
     """Fold events as a partition does, and tell what became of each trade."""
     outcomes = []
-    for event in events:
+    for number, event in enumerate(events):
+        if number % packs_every == 1:
+            state.pack()
         if "decision_id" in event:
             state.admit(opened(event), is_exploration=False)
             continue
@@ -268,11 +277,12 @@ def test_every_cell_equals_the_oracles(log: Log) -> None:
 @examples(0.7)
 @given(logs())
 def test_same_logs_give_the_same_state_to_the_last_bit(log: Log) -> None:
+    """What is packed when makes no difference."""
     first, second = empty(log), empty(log)
 
-    feed(first, log.events)
-    feed(second, log.events)
+    outcomes = feed(first, log.events)
 
+    assert feed(second, log.events, packs_every=1 << 30) == outcomes
     assert whole(first.stored()) == whole(second.stored())
 
 
@@ -389,6 +399,24 @@ def test_two_writers_of_one_partition_write_one_state(log: Log, turns: list[str]
     assert whole(found) == whole(furthest.stored())
 
 
+def test_what_was_written_is_packed() -> None:
+    state = a_state()
+    for number in range(10):
+        open_up(state, f"open-{number}", f"closed-{number}")
+        close(state, f"t{number}", decision_id=f"closed-{number}")
+    remembered = state.decisions
+
+    state.take_changes()
+    state.pack()
+
+    for window in (remembered.open, remembered.closed, *remembered.ids.values()):
+        assert window._packed
+    assert all(window._packed for window in state.trades.values())
+    assert close(state, "late", decision_id="closed-3").attribution == "decision"
+    assert close(state, "t3", decision_id="closed-3").outcome == "duplicate"
+    assert close(state, "t4", decision_id="closed-4", revision=1).outcome == "revised"
+
+
 def test_touching_all_names_all() -> None:
     state = a_state()
     open_up(state, "d1", "d2")
@@ -397,7 +425,7 @@ def test_touching_all_names_all() -> None:
 
     state.touch_all()
 
-    assert state.take_changes() == replace(first, open={"d2"})
+    assert state.take_changes() == replace(first, open={"d2": None})
 
 
 def _row_text(numbers: Sequence[Any]) -> str:
@@ -768,7 +796,7 @@ def test_the_oldest_open_decision_goes_when_there_are_too_many() -> None:
 
     open_up(state, "d1", "d2", "d3")
 
-    assert set(state.decisions.open) == {"d2", "d3"}
+    assert [one.decision_id for one in state.decisions.open.values()] == ["d2", "d3"]
     assert code_of(state, "t1", decision_id="d1") is DeadLetterCode.UNKNOWN_DECISION
     assert close(state, "t2", decision_id="d2").outcome == "win"
 
@@ -836,8 +864,8 @@ def test_the_newest_open_decision_is_found_whenever_it_is_first_asked_for(
         if number == asked_at:
             newest_open(states[0], Side.LONG)
         for state in states:
-            if closes and name in state.decisions.open:
-                close(state, f"t{number}", decision_id=name, side=state.decisions.open[name].side)
+            if closes and (opened := state.decisions.open.get(name)) is not None:
+                close(state, f"t{number}", decision_id=name, side=opened.side)
             else:
                 open_up(state, name, side=Side.SHORT if is_short else Side.LONG)
 

@@ -314,7 +314,7 @@ def test_a_restored_state_believes_what_the_first_one_did(window: int) -> None:
     for account in ("default", "paper"):
         first, second = state.calibration(account), restored.calibration(account)
         assert (first.mean_gap_r, first.is_trusted) == (second.mean_gap_r, second.is_trusted)
-    trade = next(reversed(state.trades["default"].by_key.values()))
+    trade = state.trades["default"].newest
     name = f"{trade.account}:{trade.trade_id}"
     assert decode_trade(name, encode_trade(trade)) == trade
 
