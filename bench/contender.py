@@ -43,9 +43,9 @@ def _family(process: GuardedProcess) -> list[int]:
     return found
 
 
-def _peak_rss_mib(pid: int) -> float:
+def _memory_mib(pid: int, field: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return round(int(line.split()[1]) / 1024, 1)
     return 0.0
 
@@ -207,8 +207,20 @@ class Run:
 
     def peak_rss_mib(self) -> float:
         """Give the most memory that one of the processes, or of those they started, ever held [MiB]."""
-        peaks = (_peak_rss_mib(pid) for process in self._processes for pid in _family(process))
-        return max(peaks, default=0.0)
+        return self._most_mib("VmHWM")
+
+    def rss_mib(self) -> float:
+        """Give the most memory that one of them holds now [MiB]."""
+        return self._most_mib("VmRSS")
+
+    def _most_mib(self, field: str) -> float:
+        held = (_memory_mib(pid, field) for process in self._processes for pid in _family(process))
+        return max(held, default=0.0)
+
+    async def redis_mib(self) -> float:
+        """Give what Redis holds, of all that is in it [MiB]."""
+        async with Redis.from_url(self._stack.redis_url) as redis:
+            return round((await redis.info("memory"))["used_memory"] / (1 << 20), 1)
 
     async def done(self, *, with_trades: bool) -> int:
         """Count the records that are worked off: signals, and closed trades if wanted."""

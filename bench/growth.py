@@ -27,10 +27,13 @@ WORKERS = (1, 2, 4)
 ROWS = (0, 100_000)
 
 _REBUILD = (sys.executable, "-m", "consumer.cli.main", "qtable", "rebuild", "--yes")
+_IS_OPEN = re.compile(r"partition \d+ is open")
 _FOLDED = re.compile(r"and (\d+) closed trades folded")
+_TELLS_OPENINGS = {"LOG_LEVEL": "INFO", "LOG_RECORDS": "off", "LOG_FORMAT": "json"}
 _POLL_S = 0.01
 _LOOK_S = 0.05  # at what a rebuild uses: each look is work for a machine that has none to spare
 _OPEN_LIMIT_S = 180.0
+_SETTLED_S = 3.0
 _REBUILD_LIMIT_S = 600.0
 
 
@@ -71,7 +74,7 @@ async def _drained(
 
 async def measure_opening(
     stack: Stack, broker: Broker, *, rows: int, times: int
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Let a worker open a partition whose view holds that many rows, several times.
 
     Measured is the time from when the group has given the partition to the worker until the worker
@@ -80,8 +83,7 @@ async def measure_opening(
     Raises:
         ContenderError: It did not open in time, or the table could not be made.
     """
-    environment = {"LOG_LEVEL": "INFO", "LOG_RECORDS": "off", "LOG_FORMAT": "json"}
-    async with Run(WORKER, stack, broker, partitions=1, environment=environment) as run:
+    async with Run(WORKER, stack, broker, partitions=1, environment=_TELLS_OPENINGS) as run:
         if rows:
             await broker.preload(run.topics.trades, row_trades(rows, ts=now_text()))
             await _rebuild(run, broker, rows)
@@ -90,20 +92,24 @@ async def measure_opening(
             run.start()
             given_at = await _given(run, broker)
             cpu_s = run.cpu_s()
-            opened_at = await _opened(run, seen)
-            yield {
-                "cpu_s": run.cpu_s() - cpu_s,
-                "open_s": max(0.0, opened_at - given_at),
-                "peak_rss_mib": run.peak_rss_mib(),
-                "load": load,
-                "is_clean": True,
-            }
+            opened_at = await _opened(run, seen, partitions=1)
+            yield (
+                "opening",
+                {
+                    "cpu_s": run.cpu_s() - cpu_s,
+                    "open_s": max(0.0, opened_at - given_at),
+                    "peak_rss_mib": run.peak_rss_mib(),
+                    "load": load,
+                    "is_clean": True,
+                },
+            )
             await run.stop()
 
 
 async def _given(run: Run, broker: Broker) -> float:
     deadline = time.monotonic() + _OPEN_LIMIT_S
-    while await broker.shares(run.group_id) != [2]:  # partition 0 of both input topics
+    # of both input topics
+    while await broker.shares(run.group_id) != [2 * run.partitions]:
         run.check()
         if time.monotonic() > deadline:
             raise ContenderError(f"{run.name}: not given its partition in {_OPEN_LIMIT_S:.0f} s")
@@ -111,32 +117,55 @@ async def _given(run: Run, broker: Broker) -> float:
     return time.time()
 
 
-async def _opened(run: Run, seen: int) -> float:
-    """Give the Unix time at which the worker says it has opened the partition [s]."""
+async def _opened(run: Run, seen: int, *, partitions: int) -> float:
+    """Give the Unix time at which the worker says it has opened the last partition [s]."""
     deadline = time.monotonic() + _OPEN_LIMIT_S
     while True:
         run.check()
-        for line in run.log_text[seen:].splitlines():
-            if "partition 0 is open" in line and line.endswith("}"):
-                return datetime.fromisoformat(orjson.loads(line)["timestamp"]).timestamp()
+        lines = run.log_text[seen:].splitlines()
+        told = [line for line in lines if _IS_OPEN.search(line) and line.endswith("}")]
+        if len(told) == partitions:
+            return datetime.fromisoformat(orjson.loads(told[-1])["timestamp"]).timestamp()
         if time.monotonic() > deadline:
             raise ContenderError(f"{run.name}: not open within {_OPEN_LIMIT_S:.0f} s")
         await asyncio.sleep(_POLL_S)
 
 
-async def measure_rebuild(
+async def measure_history(
     stack: Stack, broker: Broker, *, trades: int, times: int
-) -> AsyncIterator[dict[str, Any]]:
-    """Rebuild the table from a history of closed trades and their decisions, several times.
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Rebuild the table from a history of closed trades and their decisions, then take it over, several times each.
 
-    The time is that of the whole command, from its start to its end.
+    The time of a rebuild is that of the whole command, from its start to its end. That of a takeover is from
+    when the group has given all partitions to a worker until the last one is open; then its memory is told.
+
+    Raises:
+        ContenderError: The partitions did not open in time.
     """
-    async with Run(WORKER, stack, broker) as run:
+    async with Run(WORKER, stack, broker, environment=_TELLS_OPENINGS) as run:
         history = History(run, broker, trades, symbols=200, ts=now_text())
         await broker.preload(run.topics.decisions, history.decisions())
         await broker.preload(run.topics.trades, history.trades())
         for _ in range(times):
-            yield await _rebuild(run, broker, trades)
+            yield "rebuild", await _rebuild(run, broker, trades)
+        for _ in range(times):
+            load, seen = os.getloadavg()[0], len(run.log_text)
+            run.start()
+            given_at = await _given(run, broker)
+            opened_at = await _opened(run, seen, partitions=run.partitions)
+            await asyncio.sleep(_SETTLED_S)
+            yield (
+                "remembering",
+                {
+                    "open_s": max(0.0, opened_at - given_at),
+                    "rss_mib": run.rss_mib(),
+                    "redis_mib": await run.redis_mib(),
+                    "peak_rss_mib": run.peak_rss_mib(),
+                    "load": load,
+                    "is_clean": True,
+                },
+            )
+            await run.stop()
 
 
 async def _rebuild(run: Run, broker: Broker, trades: int) -> dict[str, Any]:

@@ -43,6 +43,8 @@ round, are what to compare.
 - **opening**: from when the group has given a partition to a worker until it says that it is open; its
   view in Redis holds that many rows, and its logs nothing that is not folded.
 - **rebuild**: the whole command `meta-strategy qtable rebuild`, over closed trades and their decisions.
+- **remembering**: a worker takes over what a rebuild made: of each of its eight partitions the last 100,000
+  decisions, ids and closed trades, as many as by default may be. The peak is while it reads them.
 
 The broker runs with all of Java's compilers, as in production, and is warmed up by runs that do not
 count, until it takes no less CPU for the same traffic; the one of demo and tests starts faster and stays

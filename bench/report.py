@@ -73,6 +73,17 @@ _MEASURES = {
         0,
         is_growth=True,
     ),
+    "remembering": Measure(
+        "closed trades in the history of a worker that remembers all it may",
+        (
+            Figure("open_s", "s until all partitions are open", 2),
+            Figure("rss_mib", "MiB then", 0),
+            _MEMORY,
+            Figure("redis_mib", "MiB in Redis", 0),
+        ),
+        0,
+        is_growth=True,
+    ),
     "rebuild": Measure(
         "closed trades to rebuild the table from",
         (

@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from math import inf
 from pathlib import Path
@@ -46,7 +47,7 @@ from bench.contenders import (
     peer_versions,
 )
 from bench.drain import measure_drain
-from bench.growth import ROWS, measure_opening, measure_rebuild, measure_sizes
+from bench.growth import ROWS, measure_history, measure_opening, measure_sizes
 from bench.machine import describe_machine, describe_versions, supported
 from bench.paced import measure_paced, now_text
 from bench.page import publish
@@ -183,21 +184,29 @@ async def measure_growth(
     for count in ROWS:
         opening = measure_opening(stack, broker, rows=count, times=options.rounds)
         await note_each("opening", count, opening, note)
-    rebuild = measure_rebuild(stack, broker, trades=options.history, times=options.rounds)
-    await note_each("rebuild", options.history, rebuild, note)
+    history = measure_history(stack, broker, trades=options.history, times=options.rounds)
+    await note_each("rebuild", options.history, history, note)
 
 
 async def note_each(
-    measure: str, size: int, measuring: AsyncIterator[dict[str, Any]], note: Note
+    measure: str, size: int, measuring: AsyncIterator[tuple[str, dict[str, Any]]], note: Note
 ) -> None:
-    """Note what is measured one after the other, and an end before the last."""
-    number = 1
+    """Note what is measured one after the other, and an end before the last.
+
+    Args:
+        measure: What is told to be broken, if anything is.
+        size: At which size.
+        measuring: Gives each measure with what was found.
+        note: Takes it.
+    """
+    made: Counter[str] = Counter()
     try:
-        async for found in measuring:
-            note(measure, WORKER, number, found, at=size)
-            number += 1
+        async for name, found in measuring:
+            made[name] += 1
+            note(name, WORKER, made[name], found, at=size)
     except ContenderError as error:
-        note(measure, WORKER, number, {"error": str(error), "is_clean": False}, at=size)
+        broken = {"error": str(error), "is_clean": False}
+        note(measure, WORKER, made[measure] + 1, broken, at=size)
 
 
 async def main(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Which group each of many keys is in, without the keys: twelve to twenty-four bytes a key."""
+"""Which group each of many keys is in, without the keys: sixteen to thirty-two bytes a key."""
 
 from array import array
 from typing import Final
@@ -51,7 +51,7 @@ class KeyIndex:
             group: 0 .. `GROUPS`.
         """
         self._count += 1
-        if 3 * self._count > 2 * len(self._slots):
+        if 2 * self._count > self._mask:
             self._grow()
         self._put(((hash(key) & _HASH_BITS) << _GROUP_BITS) | group)
 

@@ -1,5 +1,6 @@
 """What a reward must know of the decision it belongs to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final
@@ -105,25 +106,25 @@ class OpenDecision:
         return quick(ContextKey, (self.account, self.symbol, self.regime, self.variant))
 
     def row(self) -> tuple[Any, ...]:
-        """Give its fields as plain texts and numbers, none of a kind of them, the id first: what a window packs."""
+        """Give its fields as texts and numbers, the id first: what a window packs."""
         return (
             self.decision_id,
             self.account,
             self.symbol,
-            str(self.side),
-            str(self.regime),
+            self.side,
+            self.regime,
             self.variant,
-            str(self.strategy),
-            float(self.atr),
-            float(self.atr_mult_sl),
+            self.strategy,
+            self.atr,
+            self.atr_mult_sl,
             self.timestamp_ms,
-            tuple(map(float, self.features)),
+            self.features,
             self.number,
             self.closed_number,
         )
 
 
-def decision_of(row: tuple[Any, ...]) -> OpenDecision:
+def decision_of(row: Sequence[Any]) -> OpenDecision:
     """Give the decision of a row."""
     return OpenDecision(
         row[0],
@@ -136,7 +137,7 @@ def decision_of(row: tuple[Any, ...]) -> OpenDecision:
         row[7],
         row[8],
         row[9],
-        row[10],
+        tuple(row[10]),
         row[11],
         row[12],
     )
@@ -220,28 +221,28 @@ class FoldedTrade:
         return ContextKey(self.account, self.symbol, self.regime, self.variant)
 
     def row(self) -> tuple[Any, ...]:
-        """Give its fields as plain texts and numbers, none of a kind of them, the id first: what a window packs."""
+        """Give its fields as texts and numbers, the id first: what a window packs."""
         return (
             self.trade_id,
             self.account,
             self.symbol,
-            str(self.regime),
+            self.regime,
             self.variant,
-            str(self.strategy),
-            float(self.reward),
+            self.strategy,
+            self.reward,
             self.ordinal,
             self.revision,
-            None if self.atr is None else float(self.atr),
-            float(self.atr_mult_sl),
+            self.atr,
+            self.atr_mult_sl,
             self.sequence,
             self.ordinal_of_all,
             self.ordinal_of_regime,
-            None if self.paper is None else float(self.paper),
-            tuple(map(float, self.features)),
+            self.paper,
+            self.features,
         )
 
 
-def trade_of(row: tuple[Any, ...]) -> FoldedTrade:
+def trade_of(row: Sequence[Any]) -> FoldedTrade:
     """Give the trade of a row."""
     return FoldedTrade(
         intern(row[1]),
@@ -259,5 +260,5 @@ def trade_of(row: tuple[Any, ...]) -> FoldedTrade:
         row[12],
         row[13],
         row[14],
-        row[15],
+        tuple(row[15]),
     )

@@ -1,6 +1,6 @@
 """The state of one partition: the fold of its decisions and of its closed trades."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple
@@ -89,8 +89,8 @@ class _Arm(NamedTuple):
         return NO_FEATURES if self.decision is None else self.decision.features
 
 
-def _trade_row(_: str, trade: FoldedTrade) -> Row:
-    return trade.row()
+def _trade_rows(_: Sequence[str], trades: Sequence[FoldedTrade]) -> list[Row]:
+    return [trade.row() for trade in trades]
 
 
 class PartitionState:
@@ -328,7 +328,7 @@ class PartitionState:
     def _trades_of(self, account: str) -> Window[FoldedTrade]:
         counted = self.trades.get(account)
         if counted is None:
-            counted = self.trades[account] = Window(_trade_row, trade_of)
+            counted = self.trades[account] = Window(_trade_rows, trade_of)
         return counted
 
     def _compare(self, folded: FoldedTrade) -> None:

@@ -10,12 +10,12 @@ from consumer.errors import BadMessageError
 from schemas import DeadLetterCode, Side, TradeClosed
 
 
-def _decision_row(_: str, decision: OpenDecision) -> Row:
-    return decision.row()
+def _decision_rows(_: Sequence[str], decisions: Sequence[OpenDecision]) -> list[Row]:
+    return [decision.row() for decision in decisions]
 
 
-def _id_row(decision_id: str, number: int) -> Row:
-    return decision_id, number
+def _id_rows(ids: Sequence[str], numbers: Sequence[int]) -> list[Row]:
+    return list(zip(ids, numbers, strict=True))
 
 
 def _number_of(row: Row) -> int:
@@ -37,8 +37,8 @@ class Remembered:
         self._settings = settings
         # the order of these is part of the state: oldest first, and what leaves first. Open ones leave from
         # anywhere, when they are closed
-        self.open: Window[OpenDecision] = Window(_decision_row, decision_of)
-        self.closed: Window[OpenDecision] = Window(_decision_row, decision_of)
+        self.open: Window[OpenDecision] = Window(_decision_rows, decision_of)
+        self.closed: Window[OpenDecision] = Window(_decision_rows, decision_of)
         self.ids: dict[str, Window[int]] = {}
         """By account: id and number of each decision that makes a signal a repeat."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] | None = None
@@ -144,7 +144,7 @@ class Remembered:
     def _ids_of(self, account: str) -> Window[int]:
         ids = self.ids.get(account)
         if ids is None:
-            ids = self.ids[account] = Window(_id_row, _number_of)
+            ids = self.ids[account] = Window(_id_rows, _number_of)
         return ids
 
     def _list(self, decision: OpenDecision) -> None:

@@ -1,23 +1,25 @@
 """What is remembered by key, oldest first, until newer ones take its place."""
 
-import marshal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 import cramjam
+from msgspec import msgpack
 
 from consumer.domain.key_index import GROUPS, KeyIndex
 
 V = TypeVar("V")
 
-Row = tuple[Any, ...]
-"""A value as plain texts and numbers, its key first."""
+Row = Sequence[Any]
+"""A value as texts, numbers and lists of them, its key first."""
 
 GROUP = 64
 """Entries that are packed together: more take hardly less, and longer to be looked into."""
 LOOSE = 500
 """Newest entries that are left as they are: a decision's next trade comes soon, mostly."""
 _LEVEL: Final = 1
+_ENCODE: Final = msgpack.Encoder().encode
+_DECODE: Final = msgpack.Decoder(list[Row]).decode
 _NONE: Final = -1
 
 
@@ -27,14 +29,14 @@ class Window(Generic[V]):
     Hundreds of thousands are remembered for years, and hardly one of them is ever looked up again.
 
     Args:
-        row_of: Gives a key and its value as a row.
+        rows_of: Gives keys and their values as rows.
         value_of: Gives the value of a row.
     """
 
     __slots__ = (
         "_count",
         "_front",
-        "_front_group",
+        "_front_size",
         "_gone",
         "_index",
         "_loose",
@@ -42,16 +44,21 @@ class Window(Generic[V]):
         "_packed",
         "_read",
         "_read_group",
-        "_row_of",
+        "_rows_of",
         "_value_of",
     )
 
-    def __init__(self, row_of: Callable[[str, V], Row], value_of: Callable[[Row], V]) -> None:
-        self._row_of = row_of
+    def __init__(
+        self,
+        rows_of: Callable[[Sequence[str], Sequence[V]], list[Row]],
+        value_of: Callable[[Row], V],
+    ) -> None:
+        self._rows_of = rows_of
         self._value_of = value_of
-        self._front: list[tuple[str, V]] = []
-        """The oldest entries, the first of them last: they leave next."""
-        self._front_group = _NONE
+        self._front: dict[str, V] = {}
+        """The oldest entries, the first of them last, where a dictionary gives one out at once: they leave next."""
+        self._front_size = 0
+        """How many they were at first."""
         self._packed: dict[int, bytes] = {}
         """Groups by number, oldest first."""
         self._next_group = 0
@@ -60,7 +67,7 @@ class Window(Generic[V]):
         self._loose: dict[str, V] = {}
         """The newest entries."""
         self._index = KeyIndex()
-        """Of all entries but those."""
+        """Of the packed entries."""
         self._count = 0
         self._read: list[Row] = []
         """What was unpacked last: repeats come in the order of what they repeat."""
@@ -78,12 +85,11 @@ class Window(Generic[V]):
         return self._find(key) if found is None else found
 
     def _find(self, key: str) -> V | None:
+        found = self._front.get(key)
+        if found is not None:
+            return found
         for group in self._index.groups(key):
-            if group == self._front_group:
-                for one, value in self._front:
-                    if one == key:
-                        return value
-            elif (place := self._place(key, group)) != _NONE:
+            if (place := self._place(key, group)) != _NONE:
                 return self._value_of(self._read[place])
         return None
 
@@ -113,17 +119,13 @@ class Window(Generic[V]):
         Raises:
             KeyError: There is none.
         """
-        if key in self._loose:
-            self._loose[key] = value
-            return
+        for unpacked in (self._loose, self._front):
+            if key in unpacked:
+                unpacked[key] = value
+                return
         for group in self._index.groups(key):
-            if group == self._front_group:
-                for place, (one, _) in enumerate(self._front):
-                    if one == key:
-                        self._front[place] = key, value
-                        return
-            elif (place := self._place(key, group)) != _NONE:
-                self._read[place] = self._row_of(key, value)
+            if (place := self._place(key, group)) != _NONE:
+                self._read[place] = self._rows_of([key], [value])[0]
                 self._packed[group] = _packed(self._read)
                 return
         raise KeyError(key)
@@ -136,21 +138,29 @@ class Window(Generic[V]):
         """
         if key in self._loose:
             del self._loose[key]
+        elif key in self._front:
+            self._take_from_front(key)
         else:
-            self._index.remove(key, self._take_out(key))
+            self._take_from_packed(key)
         self._count -= 1
 
-    def _take_out(self, key: str) -> int:
-        """Take out one that is not loose; give its group."""
+    def _take_from_front(self, key: str) -> None:
+        # a dictionary goes over all that were deleted from its end each time it is asked for its last one, but not
+        # over those that were popped
+        front = self._front
+        oldest, value = front.popitem()
+        if oldest != key:
+            front[oldest] = value
+            del front[key]
+        if 4 * len(front) < self._front_size:
+            self._front, self._front_size = dict(front.items()), len(front)
+
+    def _take_from_packed(self, key: str) -> None:
         for group in self._index.groups(key):
-            if group == self._front_group:
-                for place in reversed(range(len(self._front))):  # mostly it is the oldest
-                    if self._front[place][0] == key:
-                        del self._front[place]
-                        return group
-            elif (place := self._place(key, group)) != _NONE:
+            if (place := self._place(key, group)) != _NONE:
+                self._index.remove(key, group)
                 self._mark(group, place)
-                return group
+                return
         raise KeyError(key)
 
     def _mark(self, group: int, place: int) -> None:
@@ -160,13 +170,12 @@ class Window(Generic[V]):
         if 2 * gone.bit_count() < len(rows):
             self._gone[group] = gone
             return
-        self._read = [row for number, row in enumerate(rows) if not gone >> number & 1]
+        left = [row for number, row in enumerate(rows) if not gone >> number & 1]
+        if not left:
+            self._let_go(group)
+            return
         self._gone.pop(group, None)
-        if self._read:
-            self._packed[group] = _packed(self._read)
-        else:
-            del self._packed[group]
-            self._read_group = _NONE
+        self._packed[group], self._read = _packed(left), left
 
     @property
     def oldest(self) -> V:
@@ -175,11 +184,9 @@ class Window(Generic[V]):
         Raises:
             IndexError: There is none.
         """
-        if not self._front and self._packed:
+        if not self._front:
             self._fill_front()
-        if self._front:
-            return self._front[-1][1]
-        for value in self._loose.values():
+        for value in reversed(self._front.values()):
             return value
         raise IndexError("a window without entries")
 
@@ -202,30 +209,32 @@ class Window(Generic[V]):
         """
         if not self._front:
             self._fill_front()
-        found = self._front.pop()
-        self._index.remove(found[0], self._front_group)
+        if not self._front:
+            raise IndexError("a window without entries")
         self._count -= 1
-        return found
+        return self._front.popitem()
 
     def _fill_front(self) -> None:
         """Make what leaves next ready."""
-        if not self._packed:
-            self.pack()  # to take a few from many costs as much as to pack them, each time
         for group in self._packed:
-            entries = list(self._entries(group))
-            del self._packed[group]
-            self._gone.pop(group, None)
+            for key, value in self._entries(group):
+                self._index.remove(key, group)
+                self._front[key] = value
+            self._let_go(group)
+            break
+        else:
+            self._front = dict(reversed(self._loose.items()))
+            self._loose = {}
+        self._front_size = len(self._front)
+
+    def _let_go(self, group: int) -> None:
+        del self._packed[group]
+        self._gone.pop(group, None)
+        if self._read_group == group:
             self._read, self._read_group = [], _NONE
-            self._front, self._front_group = entries, group
-            return
-        loose = list(self._loose.items())
-        self._front, self._front_group = loose[:GROUP][::-1], self._take_number()
-        self._loose = dict(loose[GROUP:])
-        for key, _ in self._front:
-            self._index.add(key, self._front_group)
 
     def _take_number(self) -> int:
-        while self._next_group in self._packed or self._next_group == self._front_group:
+        while self._next_group in self._packed:
             self._next_group = (self._next_group + 1) & GROUPS
         group, self._next_group = self._next_group, (self._next_group + 1) & GROUPS
         return group
@@ -242,22 +251,23 @@ class Window(Generic[V]):
         spare = len(self._loose) - LOOSE
         if spare < GROUP:
             return
-        entries = list(self._loose.items())
+        keys, values = list(self._loose), list(self._loose.values())
         end = spare - spare % GROUP
         for start in range(0, end, GROUP):
-            part = entries[start : start + GROUP]
+            part = keys[start : start + GROUP]
             group = self._take_number()
-            self._packed[group] = _packed([self._row_of(key, value) for key, value in part])
-            for key, _ in part:
+            rows = self._rows_of(part, values[start : start + GROUP])
+            self._packed[group] = _packed(rows)
+            for key in part:
                 self._index.add(key, group)
-        self._loose = dict(entries[end:])
+        self._loose = dict(zip(keys[end:], values[end:], strict=True))
 
     def newest_first(self) -> Iterator[tuple[str, V]]:
         """Give keys and values, the last one first; nothing may come or go meanwhile."""
         yield from reversed(self._loose.items())
         for group in reversed(self._packed):
             yield from self._entries(group)
-        yield from self._front
+        yield from self._front.items()
 
     def items(self) -> list[tuple[str, V]]:
         """Give keys and values, the first one first."""
@@ -271,8 +281,7 @@ class Window(Generic[V]):
 
     def clear(self) -> None:
         """Forget all."""
-        self._front = []
-        self._front_group = _NONE
+        self._front = {}
         self._packed = {}
         self._gone = {}
         self._loose = {}
@@ -281,10 +290,9 @@ class Window(Generic[V]):
         self._read, self._read_group = [], _NONE
 
 
-def _packed(rows: list[Row]) -> bytes:
-    return bytes(cramjam.zstd.compress(marshal.dumps(rows), _LEVEL))
+def _packed(rows: Sequence[Row]) -> bytes:
+    return bytes(cramjam.zstd.compress(_ENCODE(rows), _LEVEL))
 
 
 def _unpacked(packed: bytes) -> list[Row]:
-    rows: list[Row] = marshal.loads(bytes(cramjam.zstd.decompress(packed)))  # noqa: S302  of this process alone
-    return rows
+    return _DECODE(bytes(cramjam.zstd.decompress(packed)))

@@ -1,11 +1,10 @@
-import marshal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.domain import window
 from consumer.domain.open_decision import FoldedTrade, OpenDecision, decision_of, trade_of
 from schemas import MarketRegime, Side, StrategyID
 from tests.support.examples import examples
@@ -66,20 +65,5 @@ def test_a_trade_survives_being_packed(found: dict[str, Any]) -> None:
     assert trade_of(packed(trade.row())) == trade
 
 
-@pytest.mark.parametrize("atr", [2.5, 3])
-def test_a_kind_of_number_is_packed_as_a_number(atr: float) -> None:
-    """Of one that is not exactly a float `marshal` would keep the bytes alone."""
-
-    class Kind(float):
-        pass
-
-    trade = FoldedTrade(
-        "a", "t", "S", MarketRegime.UNKNOWN, None, "scalp", Kind(1.5), 1, 0, Kind(atr), Kind(2.0)
-    )
-
-    assert trade_of(packed(trade.row())) == trade
-
-
-def packed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    found: tuple[Any, ...] = marshal.loads(marshal.dumps(row))  # noqa: S302
-    return found
+def packed(row: Sequence[Any]) -> Sequence[Any]:
+    return window._unpacked(window._packed([row]))[0]
