@@ -35,6 +35,8 @@ from consumer.wire import encode_dead_letter
 
 _VIEW_RETRY_S = 0.5
 _SETTLE_S = 1.0
+_PACK_EVERY = 10_000
+"""Records of the logs, at an opening: where Redis lost its view these are all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class PartitionServing:
         self.sync: ViewSync[Any] | None = None
         self._steps: deque[Step] = deque()
         """In hand; the oldest is committed first."""
+        self._unpacked = 0
         self._late: CatchUp = CatchUp()
         self._teller: Teller | None = None
         self._followed: Counter[str] = Counter()
@@ -103,6 +106,7 @@ class PartitionServing:
                 upto=Position(trades=offsets.trades, candles=offsets.candles),
                 is_atomic=shared.is_atomic,
                 ends=shared.ends,
+                on_progress=self._folded,
             )
             if shared.is_atomic:
                 first = await self._first_undecided(reader, signals_log, offsets.signals)
@@ -131,6 +135,12 @@ class PartitionServing:
                 trades=max(offsets.trades, trades), candles=max(offsets.candles, candles)
             )
         return offsets
+
+    def _folded(self, count: int) -> None:
+        self._unpacked += count
+        if self._unpacked >= _PACK_EVERY:
+            self.state.pack()
+            self._unpacked = 0
 
     async def _first_undecided(
         self, reader: LogReader, signals_log: TopicPartition, committed: int

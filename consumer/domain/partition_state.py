@@ -50,8 +50,10 @@ class Changes:
     table: ArmChanges
     accounts: set[str]
     """Accounts of new decisions and counted trades."""
-    open: Mapping[str, None]
-    """Ids of decisions that were opened, closed or forgotten open; where all are, oldest first: they lie packed."""
+    open: set[str]
+    """Ids of decisions that were opened, closed or forgotten open."""
+    all_open: bool
+    """Whether all that are open count as changed."""
     revised: set[tuple[str, str]]
     """Account and id of trades that were revised, or forgotten after it."""
     markets: set[MarketKey]
@@ -131,6 +133,8 @@ class PartitionState:
             )
         self.written = 0
         """Newest number when the changes were last taken; 0: all is to be written."""
+        self._revised: set[tuple[str, str]] = set()
+        """Account and id of counted trades that were revised."""
         self._touched_accounts: set[str] = set()
         self._written_accounts: set[str] = set()
         """Touched, and not packed since."""
@@ -147,6 +151,7 @@ class PartitionState:
         self.written = self.totals.sequence
         self._touched_accounts.clear()
         self._written_accounts.clear()
+        self._revised.clear()
         self._touched_revised.clear()
         self._touched_markets.clear()
         if self.following is not None:
@@ -323,7 +328,9 @@ class PartitionState:
             _, oldest = counted.pop_oldest()
             self.calibration(folded.account).drop(oldest.sequence)
             if oldest.revision:
-                self._touched_revised.add((oldest.account, oldest.trade_id))
+                name = oldest.account, oldest.trade_id
+                self._revised.discard(name)
+                self._touched_revised.add(name)
 
     def _trades_of(self, account: str) -> Window[FoldedTrade]:
         counted = self.trades.get(account)
@@ -347,6 +354,7 @@ class PartitionState:
         self.trades[known.account].replace(known.trade_id, corrected)
         if known.paper is not None:
             self.calibration(known.account).correct(known.sequence, self._gap_r(corrected))
+        self._revised.add((known.account, known.trade_id))
         self._touched_revised.add((known.account, known.trade_id))
         outcome: Outcome = "excluded" if known.is_excluded else "revised"
         return FoldResult(outcome, known.context, known.strategy, reward, stats)
@@ -424,6 +432,7 @@ class PartitionState:
             since=since,
             table=self.table.take_changes(),
             accounts=accounts,
+            all_open=self.decisions.is_all_touched,
             open=self.decisions.take_changes(),
             revised=revised,
             markets=markets,
@@ -431,10 +440,10 @@ class PartitionState:
         )
 
     def pack(self) -> None:
-        """Pack what is remembered, once its changes are taken and looked up: it is hardly ever looked up again."""
+        """Pack what is remembered: best once its changes are written, it is hardly ever looked up again."""
         self.decisions.open.pack()
         self.decisions.closed.pack()
-        for account in self._written_accounts:
+        for account in self._written_accounts | self._touched_accounts:
             if (ids := self.decisions.ids.get(account)) is not None:
                 ids.pack()
             if (counted := self.trades.get(account)) is not None:
@@ -447,9 +456,7 @@ class PartitionState:
         self.decisions.touch_all()
         self.written = 0
         self._touched_accounts = {*self.decisions.ids, *self.trades}
-        self._touched_revised = {
-            (trade.account, trade.trade_id) for trade in self._all_trades if trade.revision
-        }
+        self._touched_revised = set(self._revised)
         self._touched_markets = set(self.markets)
         if self.following is not None:
             self.following.touch_all()
@@ -483,6 +490,8 @@ class PartitionState:
         self.markets = dict(stored.markets)
         for trade in sorted(stored.trades, key=attrgetter("sequence")):
             self._trades_of(trade.account).add(trade.trade_id, trade)
+            if trade.revision:
+                self._revised.add((trade.account, trade.trade_id))
             self._compare(trade)
         if self.following is not None:
             self.following.restore(stored.followed, stored.series)

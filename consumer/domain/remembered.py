@@ -43,8 +43,10 @@ class Remembered:
         """By account: id and number of each decision that makes a signal a repeat."""
         self._open_by_symbol: dict[tuple[str, str, Side], dict[str, None]] | None = None
         """Oldest first; kept from the first trade on that names no decision: most name theirs."""
-        self.changes: dict[str, None] = {}
+        self.changes: set[str] = set()
         """Ids of decisions that were opened, closed or forgotten open since they were last taken."""
+        self.is_all_touched = False
+        """Whether all open ones count as changed."""
         self.forgotten = 0
         """How many of them were forgotten open."""
         self.is_scattered = False
@@ -89,7 +91,7 @@ class Remembered:
         self.open.remove(decision.decision_id)
         self._unlist(decision)
         self.closed.add(decision.decision_id, decision.closed(number))
-        self.changes[decision.decision_id] = None
+        self.changes.add(decision.decision_id)
         while len(self.closed) > self._settings.open_decisions_max:
             self._forget(self.closed.oldest)
 
@@ -128,13 +130,13 @@ class Remembered:
     def _open(self, decision: OpenDecision) -> None:
         self.open.add(decision.decision_id, decision)
         self._list(decision)
-        self.changes[decision.decision_id] = None
+        self.changes.add(decision.decision_id)
 
     def _forget(self, decision: OpenDecision) -> None:
         if decision.decision_id in self.open:
             self.open.remove(decision.decision_id)
             self._unlist(decision)
-            self.changes[decision.decision_id] = None
+            self.changes.add(decision.decision_id)
             self.forgotten += 1
         else:
             name = decision.decision_id
@@ -172,16 +174,17 @@ class Remembered:
             for key, number in ids.items()
         ]
 
-    def take_changes(self) -> dict[str, None]:
+    def take_changes(self) -> set[str]:
         """Give what was touched since the last call, and start anew."""
-        taken, self.changes = self.changes, {}
+        taken, self.changes = self.changes, set()
+        self.is_all_touched = False
         self.forgotten = 0
         self.is_scattered = False
         return taken
 
     def touch_all(self) -> None:
-        """Count everything as changed."""
-        self.changes = {key: None for key, _ in self.open.items()}
+        """Count all open ones as changed."""
+        self.is_all_touched = True
 
     def restore(
         self,

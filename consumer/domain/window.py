@@ -1,5 +1,6 @@
 """What is remembered by key, oldest first, until newer ones take its place."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -59,7 +60,8 @@ class Window(Generic[V]):
         """The oldest entries, the first of them last, where a dictionary gives one out at once: they leave next."""
         self._front_size = 0
         """How many they were at first."""
-        self._packed: dict[int, bytes] = {}
+        # ordered: a plain one goes over all that have left each time, to find its first
+        self._packed: OrderedDict[int, bytes] = OrderedDict()
         """Groups by number, oldest first."""
         self._next_group = 0
         self._gone: dict[int, int] = {}
@@ -223,8 +225,11 @@ class Window(Generic[V]):
             self._let_go(group)
             break
         else:
-            self._front = dict(reversed(self._loose.items()))
-            self._loose = {}
+            # a part alone, of which each entry costs little: the rest is to be packed
+            keys, values = list(self._loose), list(self._loose.values())
+            end = max(GROUP, len(keys) // 8)
+            self._front = dict(zip(reversed(keys[:end]), reversed(values[:end]), strict=True))
+            self._loose = dict(zip(keys[end:], values[end:], strict=True))
         self._front_size = len(self._front)
 
     def _let_go(self, group: int) -> None:
@@ -269,20 +274,27 @@ class Window(Generic[V]):
             yield from self._entries(group)
         yield from self._front.items()
 
+    def oldest_first(self) -> Iterator[tuple[str, V]]:
+        """Give keys and values, the first one first; nothing may come or go meanwhile."""
+        yield from reversed(self._front.items())
+        for group in self._packed:
+            entries = list(self._entries(group))
+            entries.reverse()
+            yield from entries
+        yield from self._loose.items()
+
     def items(self) -> list[tuple[str, V]]:
         """Give keys and values, the first one first."""
-        found = list(self.newest_first())
-        found.reverse()
-        return found
+        return list(self.oldest_first())
 
     def values(self) -> list[V]:
         """Give the values, the first one first."""
-        return [value for _, value in self.items()]
+        return [value for _, value in self.oldest_first()]
 
     def clear(self) -> None:
         """Forget all."""
         self._front = {}
-        self._packed = {}
+        self._packed.clear()
         self._gone = {}
         self._loose = {}
         self._index.clear()

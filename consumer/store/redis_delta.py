@@ -1,7 +1,8 @@
 """What a state has changed -> fields of Redis hashes to set and to delete."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -196,10 +197,15 @@ def prepared(
             codec.parent_field(parent, strategy), codec.encode_parent(parent, strategy, stats)
         )
     decisions, open_ = hashes["decisions"], state.decisions.open
+    if changes.all_open:  # not one by one: most are packed
+        for decision_id, decision in open_.oldest_first():
+            decisions.put(decision_id, codec.encode_decision(decision))
     for decision_id in changes.open:
-        decision = open_.get(decision_id)
-        text = None if decision is None else codec.encode_decision(decision)
-        decisions.put(decision_id, text)
+        found = open_.get(decision_id)
+        if found is None:
+            decisions.put(decision_id, None)
+        elif not changes.all_open:
+            decisions.put(decision_id, codec.encode_decision(found))
     _put_closed(delta, state, changes.since, blocks)
     for account in sorted(changes.accounts):
         if (ids := state.decisions.ids.get(account)) is not None:
@@ -231,23 +237,24 @@ def _start(delta: RedisDelta, blocks: BlockNames, name: BlockHash, account: str,
     return start
 
 
-def _in_blocks(newest_first: list[T]) -> list[list[T]]:
-    newest_first.reverse()
-    return [
-        newest_first[start : start + BLOCK_SIZE]
-        for start in range(0, len(newest_first), BLOCK_SIZE)
-    ]
+def _in_blocks(oldest_first: Iterable[T]) -> Iterator[list[T]]:
+    entries = iter(oldest_first)
+    while part := list(islice(entries, BLOCK_SIZE)):
+        yield part
 
 
 def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
     closed = state.decisions.closed
     if closed and closed.newest.closed_number > since:
         since = _start(delta, blocks, "decisions-closed", "", since)
-    new: list[OpenDecision] = []
-    for _, decision in closed.newest_first():
-        if decision.closed_number <= since:
-            break
-        new.append(decision)
+    new: Iterable[OpenDecision] = (decision for _, decision in closed.oldest_first())
+    if since:
+        found: list[OpenDecision] = []
+        for _, decision in closed.newest_first():
+            if decision.closed_number <= since:
+                break
+            found.append(decision)
+        new = reversed(found)
     for part in _in_blocks(new):
         field = blocks.add("decisions-closed", "", part[-1].closed_number, len(part))
         delta.put_block("decisions-closed", field, codec.encode_decisions(part), len(part))
@@ -266,11 +273,14 @@ def _put_ids(
 ) -> None:
     if ids.newest > since:
         since = _start(delta, blocks, "decision-ids", account, since)
-    new: list[tuple[str, int]] = []
-    for decision_id, number in ids.newest_first():
-        if number <= since:
-            break
-        new.append((decision_id, number))
+    new: Iterable[tuple[str, int]] = ids.oldest_first()
+    if since:
+        found: list[tuple[str, int]] = []
+        for decision_id, number in ids.newest_first():
+            if number <= since:
+                break
+            found.append((decision_id, number))
+        new = reversed(found)
     for part in _in_blocks(new):
         field = blocks.add("decision-ids", account, part[-1][1], len(part))
         delta.put_block("decision-ids", field, codec.encode_ids(part), len(part))
@@ -283,11 +293,14 @@ def _put_trades(
 ) -> None:
     if counted.newest.sequence > since:
         since = _start(delta, blocks, "trades", account, since)
-    new: list[FoldedTrade] = []
-    for _, trade in counted.newest_first():
-        if trade.sequence <= since:
-            break
-        new.append(trade)
+    new: Iterable[FoldedTrade] = (trade for _, trade in counted.oldest_first())
+    if since:
+        found: list[FoldedTrade] = []
+        for _, trade in counted.newest_first():
+            if trade.sequence <= since:
+                break
+            found.append(trade)
+        new = reversed(found)
     for part in _in_blocks(new):
         field = blocks.add("trades", account, part[-1].sequence, len(part))
         delta.put_block("trades", field, codec.encode_trades(part), len(part))

@@ -417,6 +417,19 @@ def test_what_was_written_is_packed() -> None:
     assert close(state, "t4", decision_id="closed-4", revision=1).outcome == "revised"
 
 
+def test_what_was_folded_before_the_first_write_is_packed_by_it() -> None:
+    state = a_state()
+    for number in range(40):
+        open_up(state, f"open-{number}", f"closed-{number}")
+        close(state, f"t{number}", decision_id=f"closed-{number}")
+
+    Writer(state, Hashes()).rewrite()
+
+    remembered = state.decisions
+    windows = [remembered.open, remembered.closed, *remembered.ids.values(), *state.trades.values()]
+    assert all(len(window._front) + len(window._loose) < 12 for window in windows)
+
+
 def test_touching_all_names_all() -> None:
     state = a_state()
     open_up(state, "d1", "d2")
@@ -425,7 +438,7 @@ def test_touching_all_names_all() -> None:
 
     state.touch_all()
 
-    assert state.take_changes() == replace(first, open={"d2": None})
+    assert state.take_changes() == replace(first, open=set(), all_open=True)
 
 
 def _row_text(numbers: Sequence[Any]) -> str:
