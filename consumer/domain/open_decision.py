@@ -12,9 +12,9 @@ from consumer.domain.features import NO_FEATURES, Features
 from consumer.domain.quick import quick
 from schemas import MarketRegime, Side
 
-_REGIMES: Final = {str(regime): regime for regime in MarketRegime}
-_SIDES: Final = {str(side): side for side in Side}
-"""Found four times as quickly as by calling the class."""
+REGIMES: Final = {str(regime): regime for regime in MarketRegime}
+SIDES: Final = {str(side): side for side in Side}
+"""By their texts; found four times as quickly as by calling the class."""
 
 # No tuples: of these two tens of thousands are kept, most of whose fields are numbers. Compiled, a number
 # stands in the object itself, and the collector, which never finds a circle there, passes them over.
@@ -130,8 +130,8 @@ def decision_of(row: Sequence[Any]) -> OpenDecision:
         row[0],
         intern(row[1]),
         intern(row[2]),
-        _SIDES[row[3]],
-        _REGIMES[row[4]],
+        SIDES[row[3]],
+        REGIMES[row[4]],
         row[5],
         intern(row[6]),
         row[7],
@@ -248,7 +248,7 @@ def trade_of(row: Sequence[Any]) -> FoldedTrade:
         intern(row[1]),
         row[0],
         intern(row[2]),
-        _REGIMES[row[3]],
+        REGIMES[row[3]],
         row[4],
         intern(row[5]),
         row[6],

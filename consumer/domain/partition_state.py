@@ -461,10 +461,6 @@ class PartitionState:
         if self.following is not None:
             self.following.touch_all()
 
-    @property
-    def _all_trades(self) -> list[FoldedTrade]:
-        return [trade for counted in self.trades.values() for trade in counted.values()]
-
     def stored(self) -> StoredPartition:
         """Give all there is, to keep or to compare."""
         return StoredPartition(
@@ -474,7 +470,7 @@ class PartitionState:
             open=self.decisions.open.values(),
             closed=self.decisions.closed.values(),
             decision_ids=self.decisions.all_ids,
-            trades=self._all_trades,
+            trades=[trade for counted in self.trades.values() for trade in counted.values()],
             parents={parent: dict(row) for parent, row in self.table.parents.items()},
             markets=dict(self.markets),
             followed=[] if self.following is None else list(self.following.followed.values()),
