@@ -7,6 +7,8 @@ As a build hook of hatch, enabled by HATCH_BUILD_HOOK_ENABLE_CUSTOM=1, it puts t
 
 import sys
 import sysconfig
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,7 +47,11 @@ _FLAGS = ("-ffp-contract=off",)
 
 
 def compile_into(place: Path) -> list[Path]:
-    """Compile the modules of the tree in the working directory; give the files, all below `place`."""
+    """Compile the modules of the tree in the working directory; give the files, all below `place`.
+
+    Raises:
+        SystemExit: The compiler warns, and has said of what.
+    """
     sources = [
         str(path)
         for pattern in MODULES
@@ -53,13 +59,21 @@ def compile_into(place: Path) -> list[Path]:
         if path.name != "__init__.py"
     ]
     with TemporaryDirectory() as scratch:
-        extensions = mypycify(
-            ["--config-file=pyproject.toml", *sources],
-            opt_level="2",
-            debug_level="0",
-            target_dir=scratch,
-            group_name="consumer",
-        )
+        said = StringIO()
+        try:
+            with redirect_stdout(said):
+                extensions = mypycify(
+                    ["--config-file=pyproject.toml", *sources],
+                    opt_level="2",
+                    debug_level="0",
+                    target_dir=scratch,
+                    group_name="consumer",
+                )
+        finally:
+            print(said.getvalue(), end="")
+        # such as: a generator expression is a list once it is compiled, be it of all there is
+        if " warning: " in said.getvalue():
+            raise SystemExit("what is compiled would not do what its source says")
         for extension in extensions:
             extension.extra_compile_args += _FLAGS
         command = build_ext(Distribution({"ext_modules": extensions}))

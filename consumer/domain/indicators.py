@@ -130,7 +130,7 @@ class TrendStrength:
         if len(self._closes) != self._closes.maxlen:
             return None
         # summed anew each time: a running sum would drift over years of candles
-        path = total(abs(later - earlier) for earlier, later in pairwise(self._closes))
+        path = total([abs(later - earlier) for earlier, later in pairwise(self._closes)])
         if path <= 0.0:
             return 0.0
         return max(-1.0, min(1.0, (self._closes[-1] - self._closes[0]) / path))

@@ -226,7 +226,7 @@ class _Position:
         if self._reason is None:
             self._fill(self._close, self._left)
         gross = total(
-            (fill.price * self._sign - self._entry) * fill.fraction for fill in self._fills
+            [(fill.price * self._sign - self._entry) * fill.fraction for fill in self._fills]
         )
         return Outcome(
             tuple(self._fills),

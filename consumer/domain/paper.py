@@ -180,7 +180,7 @@ def paper_rewards(
 
 def _bars(entry: float, path: Sequence[tuple[int, float, float, float]]) -> Iterable[Bar]:
     """Give the candles their opens: a path does not tell them, so each begins where one ended."""
-    closes = [entry, *(close for _, _, _, close in path)]
+    closes = [entry, *[close for _, _, _, close in path]]
     for (opened, close), (_, high, low, _) in zip(pairwise(closes), path, strict=True):
         # a gap between two candles lies outside of the second one's range: it opened at its edge
         yield Bar(min(max(opened, low), high), high, low, close)

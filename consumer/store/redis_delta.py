@@ -1,6 +1,6 @@
 """What a state has changed -> fields of Redis hashes to set and to delete."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -237,27 +237,34 @@ def _start(delta: RedisDelta, blocks: BlockNames, name: BlockHash, account: str,
     return start
 
 
-def _in_blocks(oldest_first: Iterable[T]) -> Iterator[list[T]]:
-    entries = iter(oldest_first)
+def _new(
+    window: Window[T], number_of: Callable[[T], int], since: int
+) -> Iterator[list[tuple[str, T]]]:
+    """Give what came after a number, cut into blocks; 0: all there is."""
+    entries = window.oldest_first()
+    if since:
+        found: list[tuple[str, T]] = []
+        for entry in window.newest_first():
+            if number_of(entry[1]) <= since:
+                break
+            found.append(entry)
+        entries = reversed(found)
     while part := list(islice(entries, BLOCK_SIZE)):
         yield part
+
+
+def _number_of_closed(decision: OpenDecision) -> int:
+    return decision.closed_number
 
 
 def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: BlockNames) -> None:
     closed = state.decisions.closed
     if closed and closed.newest.closed_number > since:
         since = _start(delta, blocks, "decisions-closed", "", since)
-    new: Iterable[OpenDecision] = (decision for _, decision in closed.oldest_first())
-    if since:
-        found: list[OpenDecision] = []
-        for _, decision in closed.newest_first():
-            if decision.closed_number <= since:
-                break
-            found.append(decision)
-        new = reversed(found)
-    for part in _in_blocks(new):
-        field = blocks.add("decisions-closed", "", part[-1].closed_number, len(part))
-        delta.put_block("decisions-closed", field, codec.encode_decisions(part), len(part))
+    for part in _new(closed, _number_of_closed, since):
+        decisions = [decision for _, decision in part]
+        field = blocks.add("decisions-closed", "", decisions[-1].closed_number, len(part))
+        delta.put_block("decisions-closed", field, codec.encode_decisions(decisions), len(part))
     gone = blocks.take_older("decisions-closed", "", oldest_closed(state))
     delta.hashes["decisions-closed"].deletes += gone
 
@@ -268,24 +275,24 @@ def oldest_closed(state: PartitionState) -> int:
     return closed.oldest.closed_number if closed else state.totals.sequence + 1
 
 
+def _number_of_id(number: int) -> int:
+    return number
+
+
 def _put_ids(
     delta: RedisDelta, account: str, ids: Window[int], since: int, blocks: BlockNames
 ) -> None:
     if ids.newest > since:
         since = _start(delta, blocks, "decision-ids", account, since)
-    new: Iterable[tuple[str, int]] = ids.oldest_first()
-    if since:
-        found: list[tuple[str, int]] = []
-        for decision_id, number in ids.newest_first():
-            if number <= since:
-                break
-            found.append((decision_id, number))
-        new = reversed(found)
-    for part in _in_blocks(new):
+    for part in _new(ids, _number_of_id, since):
         field = blocks.add("decision-ids", account, part[-1][1], len(part))
         delta.put_block("decision-ids", field, codec.encode_ids(part), len(part))
     gone = blocks.take_older("decision-ids", account, ids.oldest)
     delta.hashes["decision-ids"].deletes += gone
+
+
+def _number_of_trade(trade: FoldedTrade) -> int:
+    return trade.sequence
 
 
 def _put_trades(
@@ -293,17 +300,10 @@ def _put_trades(
 ) -> None:
     if counted.newest.sequence > since:
         since = _start(delta, blocks, "trades", account, since)
-    new: Iterable[FoldedTrade] = (trade for _, trade in counted.oldest_first())
-    if since:
-        found: list[FoldedTrade] = []
-        for _, trade in counted.newest_first():
-            if trade.sequence <= since:
-                break
-            found.append(trade)
-        new = reversed(found)
-    for part in _in_blocks(new):
-        field = blocks.add("trades", account, part[-1].sequence, len(part))
-        delta.put_block("trades", field, codec.encode_trades(part), len(part))
+    for part in _new(counted, _number_of_trade, since):
+        trades = [trade for _, trade in part]
+        field = blocks.add("trades", account, trades[-1].sequence, len(part))
+        delta.put_block("trades", field, codec.encode_trades(trades), len(part))
     gone = blocks.take_older("trades", account, counted.oldest.sequence)
     delta.hashes["trades"].deletes += gone
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from random import Random
 from typing import Any, NamedTuple
+from unittest import mock
 
+import cramjam
 import orjson
 import pytest
 from hypothesis import given
@@ -428,6 +430,31 @@ def test_what_was_folded_before_the_first_write_is_packed_by_it() -> None:
     remembered = state.decisions
     windows = [remembered.open, remembered.closed, *remembered.ids.values(), *state.trades.values()]
     assert all(len(window._front) + len(window._loose) < 12 for window in windows)
+
+
+def test_a_write_unpacks_nothing_that_was_written_before() -> None:
+    state, hashes = a_state(), Hashes()
+    writer = Writer(state, hashes)
+
+    def fold(numbers: range) -> None:
+        for number in numbers:
+            open_up(state, f"open-{number}", f"closed-{number}")
+            close(state, f"t{number}", decision_id=f"closed-{number}")
+        state.position = Position(decisions=state.totals.decisions)
+
+    with small_windows(group=2, loose=4):
+        fold(range(40))
+        writer.rewrite()
+        fold(range(40, 42))
+        writer.write()  # the oldest are unpacked: they leave next
+        with mock.patch("cramjam.zstd.decompress", wraps=cramjam.zstd.decompress) as unpack:
+            for first in range(42, 50, 2):
+                fold(range(first, first + 2))
+                writer.write()
+
+    assert unpack.call_count == 0
+    found = hashes.raw(meta_of(state.settings)).decode("it", "fold the logs")
+    assert whole(found) == whole(state.stored())
 
 
 def test_touching_all_names_all() -> None:

@@ -69,7 +69,9 @@ class LinearEstimator:
             return found
         widest = situation.parents[0]
         known = [self._slopes_of(arm, widest.get(arm, NO_REWARDS)) for arm in situation.candidates]
-        shares = _shares([total(arm[n].log_evidence for arm in known) for n in range(len(_WIDTHS))])
+        shares = _shares(
+            [total([arm[n].log_evidence for arm in known]) for n in range(len(_WIDTHS))]
+        )
         shifts = _Shifts(shares)
         rows = (*situation.parents, situation.row)
         means, deviations, notes = [], [], []

@@ -50,10 +50,10 @@ def utilities(
         case "profit":
             return estimate
         case "sharpe":
-            means, unsure, prior_means = (
+            means, unsure, prior_means = [
                 [value / scale for value, scale in zip(values, deviations, strict=True)]
                 for values in (estimate.means, estimate.deviations, estimate.prior_means)
-            )
+            ]
             return Estimate(means, unsure, prior_means)
         case "drawdown":
             less = [DOWNSIDE_WEIGHT * downside for downside in downsides]
