@@ -24,8 +24,6 @@ from consumer.errors import BadMessageError
 from consumer.pipeline import Pipeline, Step
 from consumer.settings import Settings
 from consumer.store.meta import Meta
-from consumer.store.raw import RawPartition
-from consumer.store.redis_view import RedisView
 from consumer.wire import OutRecord, decode_candle, decode_signal, decode_trade
 from fuzz.records import CANDLES, DECISIONS, SIGNALS, START_MS, TRADES, Input, fields_of
 from schemas import (
@@ -39,6 +37,7 @@ from schemas import (
     StrategyDecision,
     TradeClosed,
 )
+from tests.support.hash_view import KEYS, Hashes, Writer
 
 BROKER_LIMIT_BYTES = 1_048_588 - 100
 """The broker's `message.max.bytes` by default, less what a batch of one record adds."""
@@ -50,7 +49,7 @@ _WORDS = {*MarketRegime, *STRATEGY_PROFILES, *Mode}
 _CODES = {str(code) for code in DeadLetterCode}
 _NAMES_FIELD = re.compile(r"[A-Za-z0-9_]+(\[\d+\]|\.[A-Za-z0-9_]+)*: .")
 _ROW = re.compile(
-    r"ms:\{3\}:q:[A-Za-z0-9_-]{1,32}:[A-Za-z0-9._:/-]{1,32}:"
+    r"ms:\{0\}:q:[A-Za-z0-9_-]{1,32}:[A-Za-z0-9._:/-]{1,32}:"
     rf"({'|'.join(MarketRegime)})(:[A-Za-z0-9_-]{{1,32}})?"
 )
 
@@ -397,45 +396,25 @@ def _check_labels(run: _Run) -> None:
             raise ViolationError("a decision is larger than a broker takes")
 
 
-_VIEW = RedisView(
-    None,  # type: ignore[arg-type]  # a prepared write needs no server
-    None,  # type: ignore[arg-type]
-    prefix="ms",
-    meta=Meta(
-        FoldSettings(),
-        8,
-        TopicNames(signals="signals", trades=TRADES, decisions=DECISIONS, dead_letters="dead"),
-    ),
+_META = Meta(
+    FoldSettings(),
+    8,
+    TopicNames(signals="signals", trades=TRADES, decisions=DECISIONS, dead_letters="dead"),
 )
 
 
 def _check_view(state: PartitionState) -> None:
     """What goes to Redis has keys of the contract's form, and is read back as it was."""
     before = state.stored()
-    state.touch_all()
-    delta = _VIEW.prepare(PARTITION, state, state.position)
-    for name in delta.rows:
-        if not _ROW.fullmatch(name):
+    hashes = Hashes()
+    Writer(state, hashes).rewrite()
+    for name in hashes.keys:
+        if name not in KEYS.fixed and not _ROW.fullmatch(name):
             raise ViolationError(f"{name!r} would be a key")
-    _ = delta.texts  # what a write does with it
-    hashes: dict[str, Any] = {
-        name.replace("-", "_"): _fields(one.sets) for name, one in delta.hashes.items()
-    }
-    for hash_name, name_of_block, text, _ in delta.blocks:
-        hashes[hash_name.replace("-", "_")][name_of_block] = text.decode()
-    raw = RawPartition(
-        watermark={name: str(offset) for name, offset in state.position._asdict().items()},
-        meta=_VIEW.meta.fields,
-        **hashes,
-    )
     again = fuzz_state(follows=state.following is not None)
-    again.restore(raw.decode("the view", "report it"))
+    again.restore(hashes.raw(_META).decode("the view", "report it"))
     if again.stored() != before:
         raise ViolationError("the state read back from Redis is another one")
-
-
-def _fields(listed: list[str]) -> dict[str, str]:
-    return dict(zip(listed[::2], listed[1::2], strict=True))
 
 
 def _check_same(run: _Run, clean: _Run) -> None:

@@ -3,25 +3,22 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
+from consumer.domain.context import ContextKey
 from consumer.domain.following import Following, FollowingChanges
 from consumer.domain.open_decision import FoldedTrade, OpenDecision
 from consumer.domain.partition_state import PartitionState
 from consumer.domain.stored import Position
 from consumer.domain.window import Window
 from consumer.store import codec
-from consumer.store.blocks import BLOCK_HASHES, BLOCK_SIZE, SMALL_BLOCK, BlockHash, BlockNames
+from consumer.store.blocks import BLOCK_SIZE, SMALL_BLOCK, BlockHash, BlockNames
 from consumer.store.keys import HASHES, HashName, PartitionKeys, context_name
 
-_WRITTEN: Final = HASHES[2:]
-"""What a write puts in place by fields; the script moves the watermark itself."""
-_ROW_FIELDS: Final = 60
-"""Of a row's hash, about."""
 _TEXT_PARTS: Final = 2_000
-"""Fields and values of one JSON text, about: what becomes of it stays in the server's caches."""
+"""Fields and values of one JSON text, about: what becomes of it stays in the server's caches, and here what it is made of."""
 _MERGED: Final = 5_000
 """Entries of blocks in one write from which no small blocks are written anew."""
 _INDEX: Final = {name: number for number, name in enumerate(HASHES, 1)}
@@ -30,34 +27,76 @@ _INDEX: Final = {name: number for number, name in enumerate(HASHES, 1)}
 T = TypeVar("T")
 
 
+class Text(NamedTuple):
+    """Commands as JSON: number of a key, HSET or HDEL, its arguments, ..."""
+
+    text: bytes
+    rows: list[str]
+    """Keys of its rows, which it numbers from -1 downwards; other keys by their place among all of a partition."""
+    fields: int
+    """That it sets or deletes."""
+
+
+class Block(NamedTuple):
+    """A field that holds many entries."""
+
+    name: BlockHash
+    field: str
+    text: bytes
+    entries: int
+
+
+class Part(NamedTuple):
+    """What one call of the script puts in place."""
+
+    rows: list[str]
+    """Keys of rows that it touches."""
+    arguments: list[str | bytes]
+    """Number of blocks, for each the number of its key, its field and value; then for each text how many keys
+    come before those of its rows, and the text."""
+    entries: int
+
+
 class HashDelta:
     """Fields of one hash to set and to delete.
 
     Args:
-        sets: Field, value, ..., each field once.
+        number: Which of the script's keys it is.
+        texts: Where to put them whenever they are many.
     """
 
-    __slots__ = ("deletes", "sets")
+    __slots__ = ("_deletes", "_number", "_sets", "_texts")
 
-    def __init__(self, sets: list[str]) -> None:
-        self.sets = sets
-        self.deletes: list[str] = []
+    def __init__(self, number: int, texts: list[Text]) -> None:
+        self._number = number
+        self._texts = texts
+        self._sets: list[str] = []
+        self._deletes: list[str] = []
 
     def put(self, name: str, value: str | None) -> None:
-        """Set a field, or delete it when there is no value."""
+        """Set a field, or delete it when there is no value; each field once."""
         if value is None:
-            self.deletes.append(name)
+            self._deletes.append(name)
         else:
-            self.sets += (name, value)
+            self._sets += (name, value)
+        if len(self._sets) + len(self._deletes) >= _TEXT_PARTS:
+            commands, fields = self.take()
+            self._texts.append(Text(orjson.dumps(commands), [], fields))
 
-    def parts(self, size: int) -> "Iterator[HashDelta]":
-        """Cut the sets into pieces of at most `size` fields."""
-        for start in range(0, len(self.sets), 2 * size):
-            yield HashDelta(self.sets[start : start + 2 * size])
+    def take(self) -> tuple[list[Any], int]:
+        """Give the commands for what is not in a text yet, and how many fields they touch."""
+        commands: list[Any] = []
+        if self._sets:
+            commands += (self._number, "HSET", self._sets)
+        if self._deletes:
+            commands += (self._number, "HDEL", self._deletes)
+        fields = len(self._sets) // 2 + len(self._deletes)
+        self._sets, self._deletes = [], []
+        return commands, fields
 
 
 class RedisDelta:
-    """A prepared write.
+    """A prepared write, as it is sent: what it was made of is let go while it is made.
 
     Args:
         keys: Of the partition.
@@ -73,91 +112,100 @@ class RedisDelta:
         self.partition = partition
         self.since = since
         self.position = position
-        self.hashes: dict[HashName, HashDelta] = {name: HashDelta([]) for name in _WRITTEN}
-        self.rows: dict[str, list[str]] = {}
-        """What to set in the hashes of contexts, by key."""
-        self.blocks: list[tuple[BlockHash, str, bytes, int]] = []
-        """Hash, field, value, and how many entries it has."""
         self.entries = 0
         """Of all blocks."""
+        self._blocks: list[Block] = []
+        self._texts: list[Text] = []
+        self._totals = Text(b"[]", [], 0)
+        self.hashes: dict[HashName, HashDelta] = {
+            name: HashDelta(number, self._texts) for name, number in _INDEX.items()
+        }
+        self._rows: list[str] = []
+        self._row_commands: list[Any] = []
+        self._row_fields = 0
 
-    def put_block(self, name: BlockHash, field: str, text: bytes, count: int) -> None:
+    def put_block(self, name: BlockHash, field: str, text: bytes, entries: int) -> None:
         """Set a block of so many entries."""
-        self.blocks.append((name, field, text, count))
-        self.entries += count
+        self.entries += entries
+        if entries < SMALL_BLOCK:  # with many accounts they are many
+            self.hashes[name].put(field, text.decode())
+        else:
+            self._blocks.append(Block(name, field, text, entries))
+
+    def put_row(self, key: str, fields: list[str]) -> None:
+        """Set fields in the hash of a context: name, value, ...; each key once."""
+        self._rows.append(key)
+        self._row_commands += (-len(self._rows), "HSET", fields)
+        self._row_fields += len(fields) // 2
+        if self._row_fields >= _TEXT_PARTS // 2:
+            self._end_rows()
+
+    def _end_rows(self) -> None:
+        if self._rows:
+            text = orjson.dumps(self._row_commands)
+            self._texts.append(Text(text, self._rows, self._row_fields))
+            self._rows, self._row_commands, self._row_fields = [], [], 0
+
+    def end(self, totals: list[str]) -> None:
+        """Say that nothing more is put, and what the totals are: field, value, ..."""
+        self._end_rows()
+        commands: list[Any] = []
+        fields = 0
+        for one in self.hashes.values():
+            found, count = one.take()
+            commands += found
+            fields += count
+            if fields >= _TEXT_PARTS // 2:
+                self._texts.append(Text(orjson.dumps(commands), [], fields))
+                commands, fields = [], 0
+        if commands:
+            self._texts.append(Text(orjson.dumps(commands), [], fields))
+        text = orjson.dumps([_INDEX["totals"], "HSET", totals])
+        self._totals = Text(text, [], len(totals) // 2)
 
     @property
-    def all_keys(self) -> list[str]:
-        """Give all keys that the script touches, in its order: a cluster has to know them while it moves them."""
-        return [*self.keys.fixed, *self.rows]
+    def whole(self) -> Part:
+        """Give all of it."""
+        return _part(self._blocks, [*self._texts, self._totals])
+
+    def parts(self, size: int) -> Iterator[Part]:
+        """Give all but the totals, in parts of at most about `size` entries."""
+        blocks: list[Block] = []
+        texts: list[Text] = []
+        entries = 0
+        for block in self._blocks:
+            if entries and entries + block.entries > size:
+                yield _part(blocks, texts)
+                blocks, entries = [], 0
+            blocks.append(block)
+            entries += block.entries
+        for text in self._texts:
+            if entries and entries + text.fields > size:
+                yield _part(blocks, texts)
+                blocks, texts, entries = [], [], 0
+            texts.append(text)
+            entries += text.fields
+        if entries:
+            yield _part(blocks, texts)
 
     @property
-    def block_arguments(self) -> list[str | bytes]:
-        """Give each large block: number of its key, field and value."""
-        found: list[str | bytes] = []
-        for name, field, text, count in self.blocks:
-            if count >= SMALL_BLOCK:
-                found += (str(_INDEX[name]), field, text)
-        return found
+    def last_part(self) -> Part:
+        """Give the totals."""
+        return _part([], [self._totals])
 
-    @property
-    def texts(self) -> list[bytes]:
-        """Give what else is written as JSON texts: number of a key, command, its arguments, ..."""
-        found: list[bytes] = []
-        held: list[Any] = []
-        size = 0
-        for key, command, arguments in self._commands():
-            held += (key, command, arguments)
-            size += len(arguments)
-            if size >= _TEXT_PARTS:
-                found.append(orjson.dumps(held))
-                held, size = [], 0
-        if held:
-            found.append(orjson.dumps(held))
-        return found
 
-    def _commands(self) -> Iterator[tuple[int, str, list[str]]]:
-        small: dict[BlockHash, list[str]] = {name: [] for name in BLOCK_HASHES}
-        for block, field, text, count in self.blocks:
-            if count < SMALL_BLOCK:  # with many accounts they are many
-                small[block] += (field, text.decode())
-        for block, fields in small.items():
-            for start in range(0, len(fields), _TEXT_PARTS):
-                yield _INDEX[block], "HSET", fields[start : start + _TEXT_PARTS]
-        for name, one in self.hashes.items():
-            for command, arguments in (("HSET", one.sets), ("HDEL", one.deletes)):
-                for start in range(0, len(arguments), _TEXT_PARTS):
-                    yield _INDEX[name], command, arguments[start : start + _TEXT_PARTS]
-        for number, row in enumerate(self.rows.values(), len(HASHES) + 1):
-            yield number, "HSET", row
-
-    def empty(self) -> "RedisDelta":
-        """Give one of the same positions that writes nothing."""
-        return RedisDelta(self.keys, self.partition, self.since, self.position)
-
-    def parts(self, size: int) -> "Iterator[RedisDelta]":
-        """Cut all but the totals into writes of at most about `size` entries."""
-        for name, whole in self.hashes.items():
-            if name == "totals":
-                continue
-            for piece in whole.parts(size):
-                part = self.empty()
-                part.hashes[name] = piece
-                yield part
-        part = self.empty()
-        for block in self.blocks:
-            if part.entries and part.entries + block[3] > size:
-                yield part
-                part = self.empty()
-            part.put_block(*block)
-        if part.blocks:
-            yield part
-        rows = list(self.rows.items())
-        step = max(1, size // _ROW_FIELDS)
-        for start in range(0, len(rows), step):
-            part = self.empty()
-            part.rows = dict(rows[start : start + step])
-            yield part
+def _part(blocks: list[Block], texts: list[Text]) -> Part:
+    rows: list[str] = []
+    arguments: list[str | bytes] = [str(len(blocks))]
+    entries = 0
+    for block in blocks:
+        arguments += (str(_INDEX[block.name]), block.field, block.text)
+        entries += block.entries
+    for text in texts:
+        arguments += (str(len(HASHES) + len(rows)), text.text)
+        rows += text.rows
+        entries += text.fields
+    return Part(rows, arguments, entries)
 
 
 def prepared(
@@ -178,18 +226,18 @@ def prepared(
     """
     changes, table = state.take_changes(), state.table
     delta = RedisDelta(keys, partition, since, state.position)
-    hashes, rows, prefix = delta.hashes, delta.rows, keys.row_prefix
-    hashes["totals"].sets = _totals_fields(state)
-    contexts = hashes["contexts"].sets
+    hashes, prefix = delta.hashes, keys.row_prefix
+    arms: dict[ContextKey, list[str]] = {}
     for context, strategy in changes.table.arms:
-        name, known = context_name(context), table.rows[context]
-        key, fields = prefix + name, codec.arm_fields(strategy, known[strategy])
-        row = rows.get(key)
-        if row is None:
-            rows[key] = fields
-            contexts += (name, codec.encode_row(context, known))
-        else:
-            row += fields
+        arms.setdefault(context, []).append(strategy)
+    contexts = hashes["contexts"]
+    for context, strategies in arms.items():
+        name, row = context_name(context), table.rows[context]
+        fields: list[str] = []
+        for strategy in strategies:
+            fields += codec.arm_fields(strategy, row[strategy])
+        delta.put_row(prefix + name, fields)
+        contexts.put(name, codec.encode_row(context, row))
     parents = hashes["parents"]
     for parent, strategy in changes.table.parents:
         stats = table.parents[parent][strategy]
@@ -222,6 +270,7 @@ def prepared(
         markets.put(codec.market_field(market), codec.encode_held(state.markets[market]))
     if state.following is not None:
         _put_following(delta, state.following, changes.following)
+    delta.end(_totals_fields(state))
     return delta
 
 
@@ -233,8 +282,13 @@ def _start(delta: RedisDelta, blocks: BlockNames, name: BlockHash, account: str,
     if delta.entries >= _MERGED:
         return since
     start, gone = blocks.take_small(name, account, since)
-    delta.hashes[name].deletes += gone
+    _delete(delta.hashes[name], gone)
     return start
+
+
+def _delete(one: HashDelta, fields: list[str]) -> None:
+    for field in fields:
+        one.put(field, None)
 
 
 def _new(
@@ -265,8 +319,10 @@ def _put_closed(delta: RedisDelta, state: PartitionState, since: int, blocks: Bl
         decisions = [decision for _, decision in part]
         field = blocks.add("decisions-closed", "", decisions[-1].closed_number, len(part))
         delta.put_block("decisions-closed", field, codec.encode_decisions(decisions), len(part))
-    gone = blocks.take_older("decisions-closed", "", oldest_closed(state))
-    delta.hashes["decisions-closed"].deletes += gone
+    _delete(
+        delta.hashes["decisions-closed"],
+        blocks.take_older("decisions-closed", "", oldest_closed(state)),
+    )
 
 
 def oldest_closed(state: PartitionState) -> int:
@@ -287,8 +343,7 @@ def _put_ids(
     for part in _new(ids, _number_of_id, since):
         field = blocks.add("decision-ids", account, part[-1][1], len(part))
         delta.put_block("decision-ids", field, codec.encode_ids(part), len(part))
-    gone = blocks.take_older("decision-ids", account, ids.oldest)
-    delta.hashes["decision-ids"].deletes += gone
+    _delete(delta.hashes["decision-ids"], blocks.take_older("decision-ids", account, ids.oldest))
 
 
 def _number_of_trade(trade: FoldedTrade) -> int:
@@ -304,8 +359,7 @@ def _put_trades(
         trades = [trade for _, trade in part]
         field = blocks.add("trades", account, trades[-1].sequence, len(part))
         delta.put_block("trades", field, codec.encode_trades(trades), len(part))
-    gone = blocks.take_older("trades", account, counted.oldest.sequence)
-    delta.hashes["trades"].deletes += gone
+    _delete(delta.hashes["trades"], blocks.take_older("trades", account, counted.oldest.sequence))
 
 
 def _totals_fields(state: PartitionState) -> list[str]:

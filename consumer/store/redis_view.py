@@ -20,7 +20,7 @@ from consumer.store.client import RedisClient, asking
 from consumer.store.keys import PartitionKeys
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
-from consumer.store.redis_delta import RedisDelta, prepared
+from consumer.store.redis_delta import Part, RedisDelta, prepared
 from consumer.store.snapshot import Snapshot
 
 _PART = 5_000
@@ -164,12 +164,11 @@ class RedisView:
 
     async def write(self, delta: RedisDelta) -> WriteAnswer:
         """Apply a write if the view stands within its positions."""
-        return await self._write(self._client, delta, token="", last=True)
+        return await self._write(self._client, delta, delta.whole, token="", last=True)
 
     async def _write(
-        self, client: RedisClient, delta: RedisDelta, *, token: str, last: bool
+        self, client: RedisClient, delta: RedisDelta, part: Part, *, token: str, last: bool
     ) -> WriteAnswer:
-        blocks = delta.block_arguments
         arguments = [
             self._fingerprint,
             token,
@@ -177,11 +176,10 @@ class RedisView:
             *map(str, delta.since),
             *map(str, delta.position),
             # few arguments: the client takes a microsecond and more for each
-            str(len(blocks) // 3),
-            *blocks,
-            *delta.texts,
+            *part.arguments,
         ]
-        return WriteAnswer(await self._run(client, _WRITE, delta.all_keys, arguments))
+        keys = [*delta.keys.fixed, *part.rows]
+        return WriteAnswer(await self._run(client, _WRITE, keys, arguments))
 
     async def rewrite(self, delta: RedisDelta) -> WriteAnswer:
         """Replace all that is there by a write that holds everything; not whole until its end."""
@@ -190,12 +188,10 @@ class RedisView:
         meta = [text for pair in self.meta.fields.items() for text in pair]
         await self._run(self._bulk, _CLEAR, keys.fixed, [token, keys.row_prefix, *meta])
         for part in delta.parts(_PART):
-            answer = await self._write(self._bulk, part, token=token, last=False)
+            answer = await self._write(self._bulk, delta, part, token=token, last=False)
             if answer is not WriteAnswer.APPLIED:
                 return answer
-        end = delta.empty()
-        end.hashes["totals"] = delta.hashes["totals"]
-        return await self._write(self._bulk, end, token=token, last=True)
+        return await self._write(self._bulk, delta, delta.last_part, token=token, last=True)
 
     async def close(self) -> None:
         """Close the connections."""

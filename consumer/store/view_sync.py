@@ -141,26 +141,34 @@ class ViewSync(Generic[D]):
             while not self._at_rest.is_set():
                 await self._at_rest.wait()
             self.wants_rest = False
-            # no await from here to the prepared write: the state stands still
-            self._wake.clear()
-            state = self._state
-            rewrites = self._is_lost or state.is_scattered or state.pending > REWRITE_FROM
-            if rewrites:
-                state.touch_all()
-            rest_s = _REST_S if state.pending < _SOME else _LONG_REST_S
-            delta = self._view.prepare(self._partition, state, self.since)
-            state.pack()
-            self._look_if_due()
-            self._rewrites += rewrites
-            self._is_rewriting = rewrites
-            await self._deliver(delta, rewrites=rewrites)
-            self._is_rewriting = False
+            rest_s = await self._write()
             if self._state.position == self.since:
                 self._is_written.set()
                 self._is_written.clear()
             else:
                 self._wake.set()
             await self._rest(rest_s)
+
+    async def _write(self) -> float:
+        """Let the view have what was changed; give how long to rest afterwards [s].
+
+        Apart from `run`, which would keep what was written while it rests.
+        """
+        # no await from here to the prepared write: the state stands still
+        self._wake.clear()
+        state = self._state
+        rewrites = self._is_lost or state.is_scattered or state.pending > REWRITE_FROM
+        if rewrites:
+            state.touch_all()
+        rest_s = _REST_S if state.pending < _SOME else _LONG_REST_S
+        delta = self._view.prepare(self._partition, state, self.since)
+        state.pack()
+        self._look_if_due()
+        self._rewrites += rewrites
+        self._is_rewriting = rewrites
+        await self._deliver(delta, rewrites=rewrites)
+        self._is_rewriting = False
+        return rest_s
 
     async def _rest(self, rest_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -3,7 +3,8 @@
 -- ARGV: fingerprint of the fold, token, last (1: the write is whole after this part),
 --       since decisions, trades, candles, next decisions, trades, candles,
 --       number of blocks, for each the number of its key, its field and value,
---       then JSON texts: number of a key, HSET or HDEL, its arguments, ...
+--       then for each JSON text how many keys come before its rows, and the text:
+--       number of a key, below 0 of its rows from the first on, HSET or HDEL, its arguments, ...
 -- With a token: part of a rewrite, accepted while nobody else began one since.
 -- Answer: code, as consumer/ports.py words it.
 local mark = redis.call('HMGET', KEYS[1], 'decisions', 'trades', 'candles', 'rebuild')
@@ -26,10 +27,11 @@ local texts = 11 + 3 * tonumber(ARGV[10])
 for at = 11, texts - 1, 3 do
   redis.call('HSET', KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2])
 end
-for text = texts, #ARGV do
-  local changes = cjson.decode(ARGV[text])
+for text = texts, #ARGV, 2 do
+  local before, changes = tonumber(ARGV[text]), cjson.decode(ARGV[text + 1])
   for change = 1, #changes, 3 do
-    local key, command, list = KEYS[changes[change]], changes[change + 1], changes[change + 2]
+    local number, command, list = changes[change], changes[change + 1], changes[change + 2]
+    local key = KEYS[number < 0 and before - number or number]
     -- unpack is limited by the interpreter's stack: a thousand arguments at a time
     for at = 1, #list, 1000 do
       redis.call(command, key, unpack(list, at, math.min(at + 999, #list)))

@@ -8,7 +8,7 @@ from consumer.store.blocks import BLOCK_HASHES, BlockNames
 from consumer.store.keys import HASHES, PartitionKeys
 from consumer.store.meta import Meta
 from consumer.store.raw import RawPartition
-from consumer.store.redis_delta import RedisDelta, prepared
+from consumer.store.redis_delta import Part, RedisDelta, prepared
 
 KEYS = PartitionKeys("ms", 0)
 
@@ -19,15 +19,17 @@ class Hashes:
     def __init__(self) -> None:
         self.keys: dict[str, dict[str, str]] = {}
 
-    def apply(self, delta: RedisDelta) -> None:
-        """Put a write in place; whether it may be is not looked at."""
-        keys = delta.all_keys
-        for number, field, text in zip(*[iter(delta.block_arguments)] * 3, strict=True):
-            self._hash(keys[int(number) - 1])[field] = text.decode()
-        for text in delta.texts:
+    def apply(self, delta: RedisDelta, part: Part) -> None:
+        """Put a part of a write in place; whether it may be is not looked at."""
+        keys = [*delta.keys.fixed, *part.rows]
+        blocks = 1 + 3 * int(str(part.arguments[0]))
+        for number, field, text in zip(*[iter(part.arguments[1:blocks])] * 3, strict=True):
+            self._hash(keys[int(number) - 1])[str(field)] = _text(text)
+        for before, text in zip(*[iter(part.arguments[blocks:])] * 2, strict=True):
             changes = orjson.loads(text)
             for number, command, arguments in zip(*[iter(changes)] * 3, strict=True):
-                fields = self._hash(keys[number - 1])
+                place = int(before) - number if number < 0 else number
+                fields = self._hash(keys[place - 1])
                 if command == "HSET":
                     fields |= dict(zip(arguments[::2], arguments[1::2], strict=True))
                 else:
@@ -51,6 +53,10 @@ class Hashes:
         self.keys[KEYS.key("meta")] = meta.fields
         found = [self.keys.get(KEYS.key(name), {}) for name in HASHES]
         return RawPartition(*(dict(reversed(one.items())) for one in found))
+
+
+def _text(argument: str | bytes) -> str:
+    return argument if isinstance(argument, str) else argument.decode()
 
 
 class Writer:
@@ -79,11 +85,8 @@ class Writer:
         self._blocks = BlockNames()
         whole = self.prepared(Position())
         self._state.pack()
-        for part in whole.parts(1):
-            self._hashes.apply(part)
-        end = whole.empty()
-        end.hashes["totals"] = whole.hashes["totals"]
-        self._hashes.apply(end)
+        for part in (*whole.parts(1), whole.last_part):
+            self._hashes.apply(whole, part)
 
     def write(self) -> None:
         """Write what has changed, as the script lets it."""
@@ -94,7 +97,7 @@ class Writer:
         delta = self.prepared(self._since)
         self._state.pack()
         if delta.position.reaches(at) and at != delta.position:
-            self._hashes.apply(delta)
+            self._hashes.apply(delta, delta.whole)
 
     def prepared(self, since: Position) -> RedisDelta:
         """Take what has changed."""
