@@ -242,8 +242,9 @@ class PartitionServing:
             step.dead_letters.append(encode_dead_letter(record, error, now_ms))
         self._late = CatchUp()
         self._steps.append(step)
+        decisions, step.decisions = step.decisions, []  # not kept until they are committed
         batches = [
-            Batch(shared.topics.decisions, self._number, step.decisions),
+            Batch(shared.topics.decisions, self._number, decisions),
             Batch(shared.topics.dead_letters, None, step.dead_letters),
         ]
         if self._teller is not None:

@@ -15,7 +15,7 @@ from consumer.stream.log_reader import LogEnds
 from consumer.stream.membership import Member
 from consumer.stream.ownership import final_offsets
 from consumer.stream.partition import Offsets, Partition, Work
-from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Sink
+from consumer.stream.transaction import SLOW_COMMIT_S, Batch, Packed, Sink
 
 _ASK_TIMEOUT_S = 10.0
 _MAX_RECORDS = 4_000
@@ -243,7 +243,7 @@ class Assignment:
             await self._recycle()
 
     async def _publish(
-        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self, batches: Sequence[Batch | Packed], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
         """Send a transaction, and prepare the next one until it is answered, if enough waits; see Sink."""
         if sum(map(_waiting, self._busy)) < _AHEAD_FROM:
@@ -279,7 +279,8 @@ class Assignment:
         self._turns.remove(partition)
         self._turns.append(partition)
         shares = min(among, _MOST_SHARES)
-        return partition.work_off(_MAX_RECORDS // shares, _MAX_BYTES // shares)
+        work = partition.work_off(_MAX_RECORDS // shares, _MAX_BYTES // shares)
+        return work._replace(batches=self._sink.pack(work.batches))
 
     async def _recycle(self) -> None:
         """Become a new owner, so that no delayed request of the old one can decide anything."""

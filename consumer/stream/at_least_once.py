@@ -13,6 +13,7 @@ from consumer.stream.membership import Member
 from consumer.stream.transaction import (
     COMMIT_TIMEOUT_S,
     Batch,
+    Packed,
     ProducerSink,
     kafka_errors_translated,
 )
@@ -45,7 +46,7 @@ class AtLeastOnceSink(ProducerSink):
         self._committing = asyncio.create_task(self._commit_on(), name="offsets")
 
     async def publish(
-        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self, batches: Sequence[Batch | Packed], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
         """Send batches; offsets are committed soon, and what became of them is told by a later call."""
         with kafka_errors_translated(self.client_id):

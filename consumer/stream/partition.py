@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from consumer.stream.inbox import Inbox, Marks
 from consumer.stream.read_record import ReadRecord
-from consumer.stream.transaction import Batch
+from consumer.stream.transaction import Batch, Packed
 
 _MARKS = Marks(full=2_000, low=1_000, full_bytes=8 << 20, low_bytes=2 << 20)
 """Records that wait in memory: a partition's share of a transaction, and as much again while that is worked off."""
@@ -94,7 +94,7 @@ class PartitionWork(Protocol):
 class Work(NamedTuple):
     """What a partition adds to a transaction."""
 
-    batches: Sequence[Batch]
+    batches: Sequence[Batch | Packed]
     offsets: dict[TopicPartition, int]
     """Where the group goes on after it."""
     records: int = 0

@@ -34,6 +34,7 @@ same epoch (KAFKA-17754): a new epoch shuts it out."""
 _STOP_TIMEOUT_S = 2.0
 _RETRY_BACKOFF_MS = 2  # the default of 100 ms is longer than the whole transaction
 _MAX_BATCH_BYTES = 900_000  # a broker's limit is 1 MiB, overhead included
+_MUCH = 100  # records that are written before they are sent
 
 # The first request of a transaction is refused until the broker has written the markers of the one
 # before; the client then waits this long, a module constant without an option. The pinned version
@@ -70,6 +71,14 @@ class _Built(NamedTuple):
     records: int
 
 
+class Packed(NamedTuple):
+    """Records for one partition of one topic, written already."""
+
+    topic: str
+    partition: int
+    built: Sequence[_Built]
+
+
 class Sink(Protocol):
     """Sends what the batches of a worker's partitions lead to; used by one task."""
 
@@ -84,8 +93,11 @@ class Sink(Protocol):
             TransientError: Kafka did not answer in time.
         """
 
+    def pack(self, batches: Sequence[Batch | Packed]) -> Sequence[Batch | Packed]:
+        """Write what is much in the client's form: records in pieces take twice as much, and are cold when it is sent."""
+
     async def publish(
-        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self, batches: Sequence[Batch | Packed], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
         """Send batches, and the group's offsets with them.
 
@@ -148,25 +160,40 @@ class ProducerSink:
             raise TransientError(f"{self.client_id}: its producer is stopped")
         return self._producer
 
-    async def send(self, batches: Sequence[Batch]) -> list[int | None]:
+    def pack(self, batches: Sequence[Batch | Packed]) -> Sequence[Batch | Packed]:
+        """See Sink."""
+        return [
+            batch
+            if isinstance(batch, Packed)
+            or batch.partition is None
+            or len(batch.records) < _MUCH
+            else Packed(batch.topic, batch.partition, self._built(batch.records))
+            for batch in batches
+        ]
+
+    async def send(self, batches: Sequence[Batch | Packed]) -> list[int | None]:
         """Send batches and wait for their acknowledgement."""
         producer = self._started
         spread: list[asyncio.Future[RecordMetadata]] = []
         logs: dict[tuple[str, int], list[Sequence[_Record]]] = {}
+        built: dict[tuple[str, int], list[_Built]] = {}
         for batch in batches:
-            if batch.partition is not None:
+            if isinstance(batch, Packed):
+                built.setdefault((batch.topic, batch.partition), []).extend(batch.built)
+            elif batch.partition is not None:
                 if batch.records:
                     logs.setdefault((batch.topic, batch.partition), []).append(batch.records)
-                continue
-            for key, value, headers, timestamp_ms in batch.records:
-                spread.append(
-                    await producer.send(
-                        batch.topic, value, key=key, headers=headers, timestamp_ms=timestamp_ms
+            else:
+                for key, value, headers, timestamp_ms in batch.records:
+                    spread.append(
+                        await producer.send(
+                            batch.topic, value, key=key, headers=headers, timestamp_ms=timestamp_ms
+                        )
                     )
-                )
         # what goes to one log goes together, and the first batches of all logs go before any second one:
         # the client takes a second batch for a log only when the first has gone out
-        built = {log: self._built(chain(*parts)) for log, parts in logs.items()}
+        for log, parts in logs.items():
+            built.setdefault(log, []).extend(self._built(chain(*parts)))
         sent: dict[tuple[str, int], list[asyncio.Future[RecordMetadata]]] = {
             log: [] for log in built
         }
@@ -183,9 +210,9 @@ class ProducerSink:
             for log, futures in sent.items()
         }
         return [
-            ends[batch.topic, batch.partition]
-            if batch.partition is not None and batch.records
-            else None
+            None
+            if batch.partition is None or (isinstance(batch, Batch) and not batch.records)
+            else ends[batch.topic, batch.partition]
             for batch in batches
         ]
 
@@ -226,7 +253,7 @@ class TransactionalSink(ProducerSink):
         }
 
     async def publish(
-        self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self, batches: Sequence[Batch | Packed], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:
         """Send batches and offsets in one transaction; see Sink."""
         producer = self._started

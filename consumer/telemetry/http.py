@@ -1,17 +1,26 @@
 """Endpoints (contract, section 6): read-only, GET only, on the loop of the worker."""
 
-import json
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
 from typing import Any, Protocol
 
-from aiohttp import web
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, Router
 
 from consumer.errors import TransientError
 from consumer.telemetry.health import Health
 from consumer.telemetry.metrics import Metrics
 
-_MAX_REQUEST_BYTES = 1_024  # nothing is ever read from a body
+_KEEP_ALIVE_S = 75
+"""Longest rest of a connection: scrapes come once or several times a minute."""
+_BACKLOG = 128
+_STARTED_LOOK_S = 0.001
 
 
 class Tables(Protocol):
@@ -30,8 +39,16 @@ class Tables(Protocol):
         """Give the contexts of a symbol."""
 
 
-def _json(content: Any, status: int = 200) -> web.Response:
-    return web.json_response(content, status=status, dumps=lambda c: json.dumps(c, allow_nan=False))
+async def _nothing(_: Request) -> Response:
+    return PlainTextResponse("Not Found", 404)
+
+
+class _Uvicorn(uvicorn.Server):
+    """One that leaves signals to the worker."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class Server:
@@ -60,7 +77,40 @@ class Server:
         self._metrics = metrics
         self._tables = tables
         self._page = resources.files("consumer.telemetry").joinpath("page.html").read_text("utf-8")
-        self._runner: web.AppRunner | None = None
+        self.routes = [
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics_text),
+            Route("/api/summary", self._from(lambda _: self._tables.summary())),
+            Route("/api/state", self._from(lambda _: self._tables.state())),
+            Route("/api/active", self._from(lambda _: self._tables.active())),
+            Route("/api/qtable/", _nothing),  # no symbol
+            # a symbol may hold a slash
+            Route(
+                "/api/qtable/{symbol:path}",
+                self._from(lambda request: self._tables.qtable(request.path_params["symbol"])),
+            ),
+            Route("/", self._index),
+        ]
+        """All take GET and HEAD."""
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                Router(self.routes, redirect_slashes=False),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Listen; give the port.
@@ -68,52 +118,40 @@ class Server:
         Raises:
             OSError: The address cannot be bound.
         """
-        app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics_text)
-        app.router.add_get("/api/summary", self._from(lambda _: self._tables.summary()))
-        app.router.add_get("/api/state", self._from(lambda _: self._tables.state()))
-        app.router.add_get("/api/active", self._from(lambda _: self._tables.active()))
-        # a symbol may hold a slash
-        app.router.add_get(
-            "/api/qtable/{symbol:.+}",
-            self._from(lambda request: self._tables.qtable(request.match_info["symbol"])),
-        )
-        app.router.add_get("/", self._index)
-        self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=0.5
-        )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
-        port: int = self._runner.addresses[0][1]
+        listeners = await _listeners(self._host, self._port)
+        port: int = listeners[0].getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve(listeners), name="http")
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(_STARTED_LOOK_S)
         return port
 
     async def stop(self) -> None:
         """Close all connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return _json({"status": "alive"})
+    async def _healthz(self, _: Request) -> Response:
+        return JSONResponse({"status": "alive"})
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    async def _readyz(self, _: Request) -> Response:
         health = self._look()
         if reasons := health.reasons():
-            return _json({"status": "not ready", "reasons": reasons}, 503)
-        return _json({"status": "ready", "partitions": sorted(health.opened)})
+            return JSONResponse({"status": "not ready", "reasons": reasons}, 503)
+        return JSONResponse({"status": "ready", "partitions": sorted(health.opened)})
 
-    async def _metrics_text(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._metrics.exposition(),
+    async def _metrics_text(self, _: Request) -> Response:
+        return Response(
+            self._metrics.exposition(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(
-            text=self._page,
-            content_type="text/html",
+    async def _index(self, _: Request) -> Response:
+        return Response(
+            self._page,
+            media_type="text/html",
             headers={
                 "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
                 "script-src 'unsafe-inline'; connect-src 'self'",
@@ -122,12 +160,38 @@ class Server:
         )
 
     def _from(
-        self, read: Callable[[web.Request], Awaitable[dict[str, Any]]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handle(request: web.Request) -> web.Response:
+        self, read: Callable[[Request], Awaitable[dict[str, Any]]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
             try:
-                return _json(await read(request))
+                return JSONResponse(await read(request))
             except TransientError as error:
-                return _json({"error": str(error)}, 503)
+                return JSONResponse({"error": str(error)}, 503)
 
         return handle
+
+
+async def _listeners(host: str, port: int) -> list[socket.socket]:
+    """Bind all addresses of a host, as a name may have one of each kind; at least one.
+
+    Port 0 binds the first one alone: the others would have other ports.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    with contextlib.ExitStack() as unless_all:
+        made: list[socket.socket] = []
+        absent: OSError | None = None
+        for family, address in addresses[:1] if port == 0 else addresses:
+            try:
+                one = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                absent = error  # such as the name of this machine where it has no IPv6
+            else:
+                made.append(unless_all.enter_context(one))
+        if absent is not None and not made:
+            raise absent
+        unless_all.pop_all()
+    return made

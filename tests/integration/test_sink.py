@@ -28,7 +28,7 @@ async def published(
     sink = TransactionalSink(KafkaConnection(bootstrap_servers=stack.bootstrap_servers), topic)
     await sink.start()
     try:
-        ends = await sink.publish(batches, {TopicPartition(topic, 1): 0})
+        ends = await sink.publish(sink.pack(batches), {TopicPartition(topic, 1): 0})
     finally:
         await sink.stop()
     return ends, await kafka.read(topic)
@@ -53,6 +53,24 @@ async def test_batches_for_one_log_go_out_together(stack: Stack, kafka: KafkaIo)
     ]
     assert records[2].headers == (("h", b"x"),)
     assert ends == [3, None, 3, None]
+
+
+async def test_what_was_written_before_goes_out_with_what_was_not(
+    stack: Stack, kafka: KafkaIo
+) -> None:
+    topic = f"sink-{uuid.uuid4().hex[:8]}"
+    much = [(b"k", b"%d" % n, [("h", b"x")], n) for n in range(1, 301)]
+
+    ends, found = await published(
+        stack,
+        kafka,
+        topic,
+        [Batch(topic, 0, much), Batch(topic, 1, much[:1]), Batch(topic, 0, much[:2])],
+    )
+
+    assert [r.value for r in found if r.partition == 0] == [r[1] for r in (*much, *much[:2])]
+    assert {r.headers for r in found} == {(("h", b"x"),)}
+    assert ends == [302, 1, 302]
 
 
 async def test_more_than_a_batch_holds_goes_out_in_several(stack: Stack, kafka: KafkaIo) -> None:

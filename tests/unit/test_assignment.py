@@ -30,6 +30,9 @@ class QuickSink:
     async def start(self) -> None:
         pass
 
+    def pack(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        return batches
+
     async def publish(
         self, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
     ) -> Sequence[int | None]:

@@ -13,7 +13,7 @@ from aiokafka.structs import RecordMetadata
 from consumer.connection import KafkaConnection
 from consumer.errors import FencedError
 from consumer.stream import ownership, transaction
-from consumer.stream.transaction import Batch, TransactionalSink
+from consumer.stream.transaction import Batch, Packed, TransactionalSink
 
 
 def test_the_clients_wait_between_transactions_is_the_constant_that_is_set() -> None:
@@ -120,3 +120,24 @@ async def test_first_batches_go_before_any_second_one() -> None:
 
     assert producer.handed == [(0, 2), (1, 1), (2, 2), (0, 2), (2, 1), (0, 1)]
     assert ends == [105, 101, 103]
+
+
+async def test_what_is_much_is_written_before_it_is_sent() -> None:
+    sink = TransactionalSink(KafkaConnection(bootstrap_servers="nowhere"), "group")
+    sink._producer = producer = TwoRecordBatches()
+    record = (b"key", b"value", [], 0)
+    batches = [
+        Batch("topic", 0, [record] * 101),
+        Batch("topic", 1, [record]),
+        Batch("topic", 2, []),
+        Batch("topic", 0, [record]),
+    ]
+
+    packed = sink.pack(batches)
+    ends = await sink.publish(packed, {})
+
+    assert [isinstance(one, Packed) for one in packed] == [True, False, False, False]
+    assert packed[1:] == batches[1:]
+    assert sum(count for number, count in producer.handed if number == 0) == 102
+    assert ends == [202, 101, None, 202]
+    assert sink.pack(packed) == packed
