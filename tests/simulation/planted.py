@@ -20,7 +20,7 @@ from consumer.stream.assignment import Assignment
 from consumer.stream.clients import admin_client
 from consumer.stream.partition import Partition
 from consumer.stream.session import Session
-from consumer.stream.transaction import Batch, TransactionalSink
+from consumer.stream.transaction import Batch, Packed, TransactionalSink
 from tests.simulation.cluster import DEAD_LETTERS, POOL, Cluster
 from tests.simulation.consumer import FakeMember
 from tests.simulation.log import NewRecord
@@ -156,7 +156,9 @@ def repaired_in_place(stack: contextlib.ExitStack) -> None:
     """A worker that was shut out takes its id again, and goes on."""
 
     async def publish(
-        self: TransactionalSink, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self: TransactionalSink,
+        batches: Sequence[Batch | Packed],
+        offsets: Mapping[TopicPartition, int],
     ) -> Sequence[int | None]:
         try:
             return await _publish(self, batches, offsets)
@@ -182,7 +184,9 @@ def failed_commits_ignored(stack: contextlib.ExitStack) -> None:
     """A transaction that failed counts as committed."""
 
     async def publish(
-        self: TransactionalSink, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self: TransactionalSink,
+        batches: Sequence[Batch | Packed],
+        offsets: Mapping[TopicPartition, int],
     ) -> Sequence[int | None]:
         try:
             return await _publish(self, batches, offsets)
@@ -199,7 +203,9 @@ def offsets_apart_from_outputs(stack: contextlib.ExitStack) -> None:
     """Offsets are committed first, outputs in a second transaction."""
 
     async def publish(
-        self: TransactionalSink, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self: TransactionalSink,
+        batches: Sequence[Batch | Packed],
+        offsets: Mapping[TopicPartition, int],
     ) -> Sequence[int | None]:
         await _publish(self, [], offsets)
         return await _publish(self, batches, {})
@@ -212,7 +218,9 @@ def outputs_apart_from_offsets(stack: contextlib.ExitStack) -> None:
     """Outputs are committed first, offsets in a second transaction."""
 
     async def publish(
-        self: TransactionalSink, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self: TransactionalSink,
+        batches: Sequence[Batch | Packed],
+        offsets: Mapping[TopicPartition, int],
     ) -> Sequence[int | None]:
         ends = await _publish(self, batches, {})
         await _publish(self, [], offsets)
@@ -221,17 +229,26 @@ def outputs_apart_from_offsets(stack: contextlib.ExitStack) -> None:
     _replace(stack, TransactionalSink, "publish", publish)
 
 
+def _records_of(batch: Batch | Packed) -> list[NewRecord]:
+    if isinstance(batch, Packed):
+        return [record for one in batch.built for record in one.builder.records]
+    return [NewRecord(*record) for record in batch.records]
+
+
 def _outside(stack: contextlib.ExitStack, topic: str) -> None:
     async def publish(
-        self: TransactionalSink, batches: Sequence[Batch], offsets: Mapping[TopicPartition, int]
+        self: TransactionalSink,
+        batches: Sequence[Batch | Packed],
+        offsets: Mapping[TopicPartition, int],
     ) -> Sequence[int | None]:
         log = Cluster.current.broker.logs.get(TopicPartition(topic, 0))
         kept = []
         for batch in batches:
             if batch.topic == topic and log is not None:
-                log.append([NewRecord(*record) for record in batch.records], None)
-                batch = batch._replace(records=[])  # noqa: PLW2901
-            kept.append(batch)
+                log.append(_records_of(batch), None)
+                kept.append(Batch(topic, batch.partition, []))
+            else:
+                kept.append(batch)
         return await _publish(self, kept, offsets)
 
     _replace(stack, TransactionalSink, "publish", publish)

@@ -119,6 +119,7 @@ def simulated_clients() -> Iterator[None]:
         (session, "Member", FakeMember),
         (log_reader, "AIOKafkaConsumer", FakeConsumer),
         (transaction, "AIOKafkaProducer", FakeProducer),
+        (transaction, "_MUCH", 2),
         (ownership, "AIOKafkaProducer", FakeProducer),
         (clients, "AIOKafkaAdminClient", FakeAdmin),
         (session, "_SESSION_TIMEOUT_MS", _SESSION_TIMEOUT_MS),
