@@ -36,6 +36,11 @@ Attribution = Literal["decision", "symbol", "echo"]
 
 _NOT_BY_LADDER: Final = frozenset({CloseReason.TIMEOUT, CloseReason.LIQUIDATION})
 
+_ARM_FIELDS: Final = 10
+"""Of an arm in a view."""
+_BLOCKED: Final = 100
+"""Remembered entries that cost a view as much as a field: they are written in blocks."""
+
 Outcome = Literal["win", "loss", "flat", "excluded", "revised", "duplicate"]
 
 PathOutcome = Literal["folded", "refused"]
@@ -414,6 +419,25 @@ class PartitionState:
         remembered = self.totals.sequence - self.written
         forgotten = self.decisions.forgotten + len(self._touched_revised)
         return len(self.table.changes.arms) + remembered + forgotten
+
+    @property
+    def pending_fields(self) -> int:
+        """Fields of hashes that a view has to set or delete, about: what a write costs a server."""
+        arms, touched = len(self.table.changes.arms), len(self.decisions.changes)
+        return _ARM_FIELDS * arms + touched + (self.totals.sequence - self.written) // _BLOCKED
+
+    @property
+    def all_fields(self) -> int:
+        """The same if it were written anew."""
+        arms = remembered = 0
+        for row in self.table.rows.values():
+            arms += len(row)
+        for ids in self.decisions.ids.values():
+            remembered += len(ids)
+        for counted in self.trades.values():
+            remembered += len(counted)
+        remembered += len(self.decisions.closed)
+        return _ARM_FIELDS * arms + len(self.decisions.open) + remembered // _BLOCKED
 
     @property
     def is_scattered(self) -> bool:

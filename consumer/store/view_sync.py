@@ -23,9 +23,9 @@ _MANY = 5_000
 """Changes that end the rest: some 10 ms of the server's one thread, and of ours."""
 _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""
-REWRITE_FROM = 20_000
-"""Changes from which a write is a rewrite: one script call of that size takes the server about
-50 ms, in which it answers nobody."""
+REWRITE_FROM = 50_000
+"""Fields from which a write is a rewrite, in parts, where all are not twice as many: one script call of that size
+takes the server about 50 ms, in which it answers nobody. While a rewrite lasts, as much may come as it has written."""
 
 
 class Expected(NamedTuple):
@@ -157,7 +157,7 @@ class ViewSync(Generic[D]):
         # no await from here to the prepared write: the state stands still
         self._wake.clear()
         state = self._state
-        rewrites = self._is_lost or state.is_scattered or state.pending > REWRITE_FROM
+        rewrites = self._is_lost or state.is_scattered or _is_most(state)
         if rewrites:
             state.touch_all()
         rest_s = _REST_S if state.pending < _SOME else _LONG_REST_S
@@ -255,3 +255,9 @@ class ViewSync(Generic[D]):
     def not_heard(self) -> None:
         """Take note that a heartbeat was not answered."""
         self._is_heartbeat_failing = True
+
+
+def _is_most(state: PartitionState) -> bool:
+    """Tell whether much has changed, and most of all there is."""
+    fields = state.pending_fields
+    return fields > REWRITE_FROM and 2 * fields > state.all_fields

@@ -164,9 +164,7 @@ class ProducerSink:
         """See Sink."""
         return [
             batch
-            if isinstance(batch, Packed)
-            or batch.partition is None
-            or len(batch.records) < _MUCH
+            if isinstance(batch, Packed) or batch.partition is None or len(batch.records) < _MUCH
             else Packed(batch.topic, batch.partition, self._built(batch.records))
             for batch in batches
         ]

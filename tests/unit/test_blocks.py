@@ -11,7 +11,7 @@ from consumer.store.blocks import BLOCK_HASHES, BLOCK_SIZE, SMALL_BLOCK, BlockNa
 from consumer.store.meta import Meta
 from consumer.store.view_sync import REWRITE_FROM
 from tests.support.folds import decide, pair, remembered_by
-from tests.support.hash_view import Hashes, Writer
+from tests.support.hash_view import KEYS, Hashes, Writer
 
 TOPICS = TopicNames(signals="s", trades="t", decisions="d", dead_letters="l")
 MONTH_MS = 31 * 86_400_000
@@ -118,9 +118,26 @@ def test_what_is_forgotten_open_counts_as_pending() -> None:
     decide(state, "a month later", ts=MONTH_MS)
 
     assert len(state.decisions.open) == 1
-    assert state.pending > REWRITE_FROM
+    assert state.pending > REWRITE_FROM < state.pending_fields
+    assert state.all_fields < state.pending_fields
     state.take_changes()
     assert not state.pending
+    assert not state.pending_fields
+
+
+def test_many_pairs_of_few_arms_are_few_fields() -> None:
+    state, hashes = PartitionState(FoldSettings()), Hashes()
+    for number in range(3_000):
+        pair(state, f"n{number}")
+    pending = state.pending_fields - 3_000  # each decision was touched, and is open no more
+
+    assert pending < 200
+    assert state.all_fields < 200
+    Writer(state, hashes).rewrite()
+    raw = hashes.raw(Meta(FoldSettings(), 1, TOPICS))
+    rows = sum(len(one) for key, one in hashes.keys.items() if key.startswith(KEYS.row_prefix))
+    written = rows + len(raw.decisions) + sum(len(raw.blocks(name)) for name in BLOCK_HASHES)
+    assert written / 5 < state.all_fields < written * 5
 
 
 def test_small_blocks_are_named_from_the_newest_back_to_the_first_that_is_not_small() -> None:

@@ -123,6 +123,24 @@ async def test_a_large_write_is_no_loss_to_the_heartbeat(
     running.cancel()
 
 
+async def test_much_is_written_anew_only_where_it_is_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the pace of a backlog a rewrite takes so long that as much has come meanwhile: one would follow the other."""
+    bench = Bench(since=Position())
+    running = asyncio.create_task(bench.sync.run())
+    bench.step(*"abcdefgh")
+    await bench.sync.written()
+    monkeypatch.setattr(view_sync, "REWRITE_FROM", 1)
+
+    bench.step("i", "j")
+    await bench.sync.written()
+    few = bench.view.rewrites
+    bench.step(*"klmnopqrstuvwxyz")
+    await bench.sync.written()
+
+    assert (few, bench.view.rewrites) == (0, 1)
+    running.cancel()
+
+
 async def test_a_loss_is_noticed_once_and_healed() -> None:
     bench = Bench(since=Position())
     running = asyncio.create_task(bench.sync.run())
