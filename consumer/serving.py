@@ -209,8 +209,8 @@ class PartitionServing:
 
     @property
     def accepts_trades(self) -> bool:
-        """Whether the view answers: while it does not, closed trades and candles wait."""
-        return not self._opened.is_behind
+        """Whether the view keeps up: while it does not, closed trades and candles wait."""
+        return not self._opened.holds_trades
 
     @property
     def accepts_signals(self) -> bool:

@@ -120,7 +120,7 @@ class WorkerProcess:
 
 
 def _get(url: str) -> tuple[int, str]:
-    """Ask once; status 0 when nobody answers. The standard library does: aiohttp loads for 0.8 s."""
+    """Ask once; status 0 when nobody answers."""
     try:
         with urllib.request.urlopen(url, timeout=_ANSWER_LIMIT_S) as response:  # noqa: S310  loopback
             return response.status, response.read().decode(errors="replace").strip()

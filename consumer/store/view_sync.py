@@ -25,7 +25,7 @@ _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""
 REWRITE_FROM = 50_000
 """Fields from which a write is a rewrite, in parts, where all are not twice as many: one script call of that size
-takes the server about 50 ms, in which it answers nobody. While a rewrite lasts, as much may come as it has written."""
+takes the server about 50 ms, in which it answers nobody."""
 
 
 class Expected(NamedTuple):
@@ -92,8 +92,13 @@ class ViewSync(Generic[D]):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the view did not answer, or has to be written anew: closed trades wait then."""
+        """Whether the view did not answer, or has lost what it held."""
         return self._is_lost or self._is_write_failing or self._is_heartbeat_failing
+
+    @property
+    def holds_trades(self) -> bool:
+        """Whether closed trades are to wait: it is behind, or written anew, and as much would have come meanwhile."""
+        return self.is_behind or self._is_rewriting
 
     @property
     def expected(self) -> Expected | None:

@@ -116,8 +116,11 @@ async def test_a_large_write_is_no_loss_to_the_heartbeat(
     bench.sync.heard(None, bench.sync.expected)
 
     assert (bench.view.rewrites, bench.rewinds) == (1, 0)
+    # at the pace of a backlog as many would come as are written, and another rewrite would follow
+    assert (bench.sync.holds_trades, bench.sync.is_behind) == (True, False)
     bench.view.go.set()
     await bench.sync.written()
+    assert not bench.sync.holds_trades
     bench.sync.heard(None, before)
     assert bench.rewinds == 0
     running.cancel()
