@@ -88,7 +88,9 @@ async def test_a_head_is_a_get_without_its_body(server: tuple[Server, str]) -> N
         for path in ("/", "/healthz", "/metrics", "/api/qtable/EURUSD"):
             async with session.get(url + path) as got, session.head(url + path) as head:
                 assert (head.status, await head.read()) == (200, b"")
-                assert head.headers["Content-Length"] == str(len(await got.read()))
+                assert head.content_type == got.content_type
+                if path != "/metrics":  # they move between the two
+                    assert head.headers["Content-Length"] == str(len(await got.read()))
 
 
 async def test_a_symbol_may_hold_a_slash_and_more(server: tuple[Server, str]) -> None:
