@@ -25,7 +25,7 @@ _DEGRADED_AFTER_S = 2.0
 """Two heartbeats without a word of the view make a decision degraded."""
 REWRITE_FROM = 50_000
 """Fields from which a write is a rewrite, in parts, where all are not twice as many: one script call of that size
-takes the server about 50 ms, in which it answers nobody."""
+takes the server 0.1 s on a slow machine, in which it answers nobody."""
 
 
 class Expected(NamedTuple):
